@@ -1,0 +1,57 @@
+//! The settings of one server.
+
+use std::time::Duration;
+
+/// Settings of a [`crate::Raft`]. Bounds are named `<thing>_max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Interval of the leader's signs of life. Default 100 ms.
+    pub heartbeat: Duration,
+    /// Shortest time without a leader after which a follower asks for votes. Above `heartbeat`.
+    /// Default 1 s.
+    pub election_timeout_min: Duration,
+    /// Longest such time; each is drawn anew between the two. Default 2 s.
+    pub election_timeout_max: Duration,
+    /// Raises this server's own quorum (ExRaft's `min_majority`). Default 1.
+    pub min_majority: usize,
+    /// Bytes of one append. Default 256 KiB; a single larger entry is sent by itself.
+    pub append_bytes_max: usize,
+    /// Entries of one append. Default 8192.
+    pub append_entries_max: usize,
+    /// Appends in flight to one server. Default 16.
+    pub inflight_max: usize,
+    /// With an append in flight this long, the next is sent though the batch is not full. Default
+    /// 2 ms.
+    pub pipeline_after: Duration,
+    /// Bytes proposed and not committed; past it proposals are refused. Default 64 MiB.
+    pub uncommitted_bytes_max: usize,
+    /// Reads waiting for a confirmation of leadership; past it they are refused. Default 65536.
+    pub reads_max: usize,
+    /// Rounds in which a learner has to catch up before it is reported as stalled (thesis section
+    /// 4.2.1). Default 10.
+    pub catch_up_rounds_max: u32,
+    /// Pause before a stalled learner is tried again. Default 10 s.
+    pub catch_up_pause: Duration,
+    /// Seed of this server's random choices (timeouts, tie breaks).
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_timeout_min: Duration::from_millis(1000),
+            election_timeout_max: Duration::from_millis(2000),
+            min_majority: 1,
+            append_bytes_max: 256 << 10,
+            append_entries_max: 8192,
+            inflight_max: 16,
+            pipeline_after: Duration::from_millis(2),
+            uncommitted_bytes_max: 64 << 20,
+            reads_max: 65536,
+            catch_up_rounds_max: 10,
+            catch_up_pause: Duration::from_secs(10),
+            seed: 0,
+        }
+    }
+}

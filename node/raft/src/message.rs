@@ -1,0 +1,132 @@
+//! What servers say to each other.
+//!
+//! A message names a range of the log, never entries: payloads are the driver's, which encodes the
+//! range when it sends, and on receipt hands the entries' metadata in beside the message.
+
+use crate::types::{Index, LogId, Term};
+
+/// One message. Its cluster, sender and addressee are on the envelope, which the driver checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// RequestVote, and its dry run.
+    Vote(Vote),
+    /// Its answer.
+    VoteReply(VoteReply),
+    /// AppendEntries.
+    Append(Append),
+    /// Its answer.
+    AppendAck(AppendAck),
+    /// A sign of life that carries the commit index and a round of confirmation.
+    Heartbeat(Heartbeat),
+    /// Its answer.
+    HeartbeatAck(HeartbeatAck),
+    /// Campaign at once.
+    TimeoutNow(TimeoutNow),
+}
+
+impl Message {
+    /// Answers travel back on the connection that their request came by.
+    pub fn is_reply(&self) -> bool {
+        matches!(
+            self,
+            Self::VoteReply(_) | Self::AppendAck(_) | Self::HeartbeatAck(_)
+        )
+    }
+
+    /// Whether it belongs on the connection for entries rather than the one for liveness.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::AppendAck(_))
+    }
+}
+
+/// RequestVote (paper section 5.2), or with `pre` the question whether it would be granted (thesis
+/// section 9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// The candidate's term; with `pre` the one in which it would campaign.
+    pub term: Term,
+    /// End of the candidate's log.
+    pub last: LogId,
+    /// A dry run: changes nothing at the voter.
+    pub pre: bool,
+    /// To be honoured although the voter has a leader: a transfer (thesis section 3.10) or
+    /// `trigger_election`.
+    pub forced: bool,
+}
+
+/// Answer to [`Vote`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteReply {
+    /// Granted: the term that was asked for. Refused: the voter's term.
+    pub term: Term,
+    /// Whether the vote is (or with `pre` would be) given.
+    pub granted: bool,
+    /// Answers a dry run.
+    pub pre: bool,
+}
+
+/// AppendEntries (paper section 5.3): the entries after `prev` up to `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The leader's term.
+    pub term: Term,
+    /// The entry before the first one sent.
+    pub prev: LogId,
+    /// Index of the last entry sent; `prev.index` if there is none.
+    pub last: Index,
+    /// The leader's commit index.
+    pub commit: Index,
+}
+
+/// Answer to [`Append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendAck {
+    /// The follower's term.
+    pub term: Term,
+    /// What became of it.
+    pub outcome: AppendOutcome,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The log matches the leader's through this index, persistently.
+    Accepted(Index),
+    /// `prev` is not in the log.
+    Rejected {
+        /// `prev.index` of the append that did not fit.
+        prev: Index,
+        /// The last entry at or below `prev` whose term is not above that of `prev`: the logs can
+        /// agree at most up to here.
+        hint: LogId,
+    },
+}
+
+/// A sign of life from the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The leader's term.
+    pub term: Term,
+    /// The leader's commit index, never above what the addressee has acknowledged.
+    pub commit: Index,
+    /// Grows with every round that the leader starts in its term; echoed.
+    pub round: u64,
+}
+
+/// Answer to [`Heartbeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatAck {
+    /// The follower's term.
+    pub term: Term,
+    /// Round of the heartbeat.
+    pub round: u64,
+}
+
+/// The leader asks the addressee to campaign at once (thesis section 3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutNow {
+    /// The leader's term.
+    pub term: Term,
+    /// End of the leader's log: without all of it the addressee does not campaign.
+    pub last: LogId,
+}

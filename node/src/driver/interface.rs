@@ -1,0 +1,327 @@
+//! What goes into a turn and what comes out: the only face that `api`, `peer` and the simulator see.
+
+use bytes::Bytes;
+use kontiki_raft::{
+    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, Purpose, Role, ServerId, Term,
+    Time,
+};
+
+/// A message between two servers of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Cluster of the sender.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub from: ServerId,
+    /// The exact incarnation that it is meant for; any other drops it.
+    pub to: ServerId,
+    /// What is said.
+    pub message: Message,
+    /// With an append: its entries as the log stores them. Empty otherwise.
+    pub batch: Bytes,
+}
+
+/// How a connection to a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The stream broke; whether the peer lives is not known.
+    Broken,
+    /// A redial was refused, or another server answered at the address: the incarnation is gone,
+    /// or its process is.
+    Gone,
+}
+
+/// Something for the driver. `R` names whoever waits for the answer.
+#[derive(Debug)]
+pub enum Input<R> {
+    /// A message came in.
+    Peer(Envelope),
+    /// A connection that this server dialled is up.
+    Connected(ServerId),
+    /// It is down.
+    Disconnected(ServerId, Loss),
+    /// Replicate and apply one command of the machine. Answer: `Written`.
+    Write {
+        /// The command; bounded by `api`.
+        command: Bytes,
+        /// Who asks.
+        reply: R,
+    },
+    /// Ask the machine. Answer: `Read`.
+    Read {
+        /// The query; bounded by `api`.
+        query: Bytes,
+        /// Answer from what is applied here, whoever leads.
+        stale: bool,
+        /// Who asks.
+        reply: R,
+    },
+    /// Become an initial voter of a cluster. Answer: `Done`.
+    Bootstrap {
+        /// The new cluster.
+        cluster: ClusterId,
+        /// All initial voters, this one among them.
+        voters: Vec<ServerId>,
+        /// Who asks.
+        reply: R,
+    },
+    /// Accept client writes from here on. Answer: `Activated`.
+    Activate {
+        /// Who asks.
+        reply: R,
+    },
+    /// Change the membership. Answer: `Changed`, as soon as `until` holds.
+    Change {
+        /// What to change.
+        change: ChangeRequest,
+        /// When to answer.
+        until: Until,
+        /// Who asks.
+        reply: R,
+    },
+    /// Hand leadership over. Answer: `Transferred`.
+    Transfer {
+        /// To whom; the voter that is furthest if `None`.
+        target: Option<ServerId>,
+        /// Who asks.
+        reply: R,
+    },
+    /// Campaign at once. Answer: `Triggered`.
+    TriggerElection {
+        /// Who asks.
+        reply: R,
+    },
+    /// Describe yourself. Answer: `Status`.
+    Status {
+        /// Who asks.
+        reply: R,
+    },
+}
+
+/// When a membership change is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The entry that begins it is committed.
+    Committed,
+    /// All that was added votes, all that was removed is out, and that is committed.
+    Effective,
+}
+
+/// What the driver wants done, in order.
+#[derive(Debug)]
+pub enum Output<R> {
+    /// Send this; it may get lost.
+    Send(Envelope),
+    /// Answer a request. Each is answered exactly once.
+    Reply(R, Result<Answer, Refusal>),
+    /// Role, term or leader changed.
+    Standing(Standing),
+}
+
+/// Who leads, as far as this server knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// This server's role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader of that term, if known; itself if it leads and serves.
+    pub leader: Option<ServerId>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The command is committed and applied.
+    Written {
+        /// The machine's reply.
+        reply: Vec<u8>,
+        /// The entry.
+        id: LogId,
+    },
+    /// The machine answered a query.
+    Read {
+        /// Its answer.
+        reply: Vec<u8>,
+        /// What was applied when it answered.
+        applied: Index,
+    },
+    /// Nothing more to say.
+    Done,
+    /// Client writes are accepted.
+    Activated(Index),
+    /// The membership holds.
+    Changed(ConfigurationStatus),
+    /// Another server leads.
+    Transferred(Standing),
+    /// The election was begun (or was under way); the term afterwards.
+    Triggered(Term),
+    /// A description.
+    Status(Box<Status>),
+}
+
+/// Why a request was not done. All but [`Refusal::OutcomeUnknown`] mean *failed*: nothing of it was
+/// and will be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another server leads.
+    #[error("this server does not lead; {0} does")]
+    NotLeader(ServerId),
+    /// Nobody is known to lead.
+    #[error("no leader is known")]
+    NoLeader,
+    /// The leader lost its quorum for now.
+    #[error("the leader has lost its quorum")]
+    QuorumLost,
+    /// Leadership is being handed over.
+    #[error("leadership is being handed over")]
+    Transferring,
+    /// A bounded queue is full.
+    #[error("the {what} is full ({max})")]
+    QueueFull {
+        /// Which.
+        what: &'static str,
+        /// Its bound.
+        max: usize,
+    },
+    /// No Activate entry has been applied.
+    #[error("the cluster is not activated yet")]
+    NotActivated,
+    /// Not bootstrapped, and not added to a cluster.
+    #[error("this server is not a member of a cluster yet")]
+    NotAMember,
+    /// Proposed, and then leadership was lost: it may or may not be applied.
+    #[error("leadership was lost before the outcome was known")]
+    OutcomeUnknown,
+    /// The machine refused it, before it was proposed.
+    #[error("{0}")]
+    RefusedByMachine(String),
+    /// Addressed to another server than this.
+    #[error("this is server {0}, which the request does not name")]
+    WrongServer(ServerId),
+    /// Bootstrapped before, otherwise.
+    #[error("this server already belongs to cluster {0}")]
+    AlreadyBootstrapped(ClusterId),
+    /// A list of servers is empty or too long.
+    #[error("{0}")]
+    Invalid(String),
+    /// No entry of the leader's term is committed yet.
+    #[error("the leader has not committed an entry of its term yet")]
+    NoCommit,
+    /// Another change is in flight.
+    #[error("another change of the configuration is in flight")]
+    UnstableConfig,
+    /// The caller saw another configuration than the one in force.
+    #[error("the configuration in force is at index {}, not {}", in_force.0, seen.0)]
+    StaleConfig {
+        /// In force.
+        in_force: Index,
+        /// What the caller said.
+        seen: Index,
+    },
+    /// The last voter cannot be removed.
+    #[error("the last voter cannot be removed")]
+    LastServer,
+    /// Fewer voters than `min_majority` would be left.
+    #[error("{left} voters would be left, fewer than min_majority {min_majority}")]
+    BelowMinMajority {
+        /// How many.
+        left: usize,
+        /// The bound.
+        min_majority: usize,
+    },
+    /// Not a voter of the configuration in force.
+    #[error("{0} is not a voter")]
+    NotAVoter(ServerId),
+    /// Nobody took over within an election timeout.
+    #[error("nobody took over within an election timeout")]
+    TransferFailed,
+}
+
+/// A configuration and where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigurationStatus {
+    /// Its entry; 0 if there is none.
+    pub index: Index,
+    /// Whether that is committed.
+    pub committed: bool,
+    /// Who is what.
+    pub configuration: Configuration,
+}
+
+/// A description of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// `None` before bootstrap.
+    pub cluster: Option<ClusterId>,
+    /// This incarnation.
+    pub server: ServerId,
+    /// Role, term, leader.
+    pub standing: Standing,
+    /// First entry still held.
+    pub first: Index,
+    /// End of the log.
+    pub last: LogId,
+    /// Committed through here.
+    pub commit: Index,
+    /// Applied through here.
+    pub applied: Index,
+    /// In force.
+    pub configuration: ConfigurationStatus,
+    /// Of the others; empty unless it leads.
+    pub progress: Vec<PeerStatus>,
+    /// Client writes are accepted.
+    pub activated: bool,
+    /// An activated voter that has caught up once since it started.
+    pub ready: bool,
+    /// This server's own.
+    pub min_majority: usize,
+    /// It leads, and hears from a quorum.
+    pub serving: bool,
+    /// It leads, and is handing over.
+    pub transferring: bool,
+    /// It leads, and has committed an entry of its term.
+    pub term_committed: bool,
+    /// Name of the machine.
+    pub machine: &'static str,
+}
+
+/// What a leader knows of another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Which.
+    pub server: ServerId,
+    /// Replicated there through here.
+    pub matched: Index,
+    /// When it last acknowledged anything.
+    pub heard: Option<Time>,
+    /// Its connection is up.
+    pub reachable: bool,
+    /// Why it is a learner, if it is.
+    pub learner: Option<Purpose>,
+    /// Did not catch up within its rounds.
+    pub stalled: bool,
+}
+
+/// Counters since the driver was made; never reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Dropped: from another cluster.
+    pub dropped_wrong_cluster: u64,
+    /// Dropped: for another incarnation.
+    pub dropped_wrong_server: u64,
+    /// Dropped: a batch that does not decode, or whose checksum is wrong.
+    pub dropped_malformed: u64,
+    /// Commands proposed here.
+    pub proposed: u64,
+    /// Entries applied here.
+    pub applied: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Elections that this server began.
+    pub campaigns: u64,
+    /// Times that this server became leader.
+    pub elected: u64,
+    /// Turns taken.
+    pub turns: u64,
+}

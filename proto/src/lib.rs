@@ -1,0 +1,99 @@
+//! The gRPC contract: types and services generated from `proto/`, nothing else. The comments in the
+//! `.proto` files are the reference for units, bounds and errors.
+//!
+//! `bytes` fields are [`prost::bytes::Bytes`] and alias the receive buffer: copy what is kept.
+
+// Generated code refers to other packages by their path from a common root.
+#[allow(missing_docs, clippy::all)] // generated; documented in the proto files
+mod kontiki {
+    pub mod v1 {
+        tonic::include_proto!("kontiki.v1");
+    }
+    pub mod kv {
+        pub mod v1 {
+            tonic::include_proto!("kontiki.kv.v1");
+        }
+    }
+    pub mod raft {
+        pub mod v1 {
+            tonic::include_proto!("kontiki.raft.v1");
+        }
+    }
+}
+
+/// `kontiki.kv.v1`: the `kv` machine.
+pub use kontiki::kv::v1 as kv;
+/// `kontiki.raft.v1`: between servers.
+pub use kontiki::raft::v1 as raft;
+/// `kontiki.v1`: `Data` and `Admin`.
+pub use kontiki::v1;
+
+/// The encoded descriptors of all files, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kontiki.bin"));
+
+/// `ErrorInfo.domain` of every error from Kontiki.
+pub const ERROR_DOMAIN: &str = "kontiki.dev";
+
+/// Values of `ErrorInfo.reason`, the same in every service.
+pub mod reason {
+    /// This server does not lead; the metadata name the leader.
+    pub const NOT_LEADER: &str = "NOT_LEADER";
+    /// No leader is known.
+    pub const NO_LEADER: &str = "NO_LEADER";
+    /// The leader has lost its quorum for now.
+    pub const QUORUM_LOST: &str = "QUORUM_LOST";
+    /// Leadership is being handed over.
+    pub const TRANSFERRING: &str = "TRANSFERRING";
+    /// The process is going down.
+    pub const STOPPING: &str = "STOPPING";
+    /// A bounded queue is full.
+    pub const QUEUE_FULL: &str = "QUEUE_FULL";
+    /// The cluster accepts no client writes before it is activated.
+    pub const NOT_ACTIVATED: &str = "NOT_ACTIVATED";
+    /// This server belongs to no cluster yet.
+    pub const NOT_A_MEMBER: &str = "NOT_A_MEMBER";
+    /// The write may or may not be applied.
+    pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+    /// The machine refused the command or query.
+    pub const REFUSED_BY_MACHINE: &str = "REFUSED_BY_MACHINE";
+    /// A field is out of its bounds; the message names it.
+    pub const INVALID: &str = "INVALID";
+    /// Above the bound in bytes.
+    pub const TOO_LARGE: &str = "TOO_LARGE";
+    /// The `kv` service on a server whose machine is another.
+    pub const WRONG_MACHINE: &str = "WRONG_MACHINE";
+    /// The request names another cluster.
+    pub const WRONG_CLUSTER: &str = "WRONG_CLUSTER";
+    /// The request names another server.
+    pub const WRONG_SERVER: &str = "WRONG_SERVER";
+    /// Bootstrapped before, otherwise.
+    pub const ALREADY_BOOTSTRAPPED: &str = "ALREADY_BOOTSTRAPPED";
+    /// No entry of the leader's term is committed yet (ExRaft's `no_commit`).
+    pub const NO_COMMIT: &str = "NO_COMMIT";
+    /// Another membership change is in flight (ExRaft's `unstable_config`).
+    pub const UNSTABLE_CONFIG: &str = "UNSTABLE_CONFIG";
+    /// The configuration is not the one that the caller saw.
+    pub const STALE_CONFIG: &str = "STALE_CONFIG";
+    /// The last voter cannot be removed (ExRaft's `last_server`).
+    pub const LAST_SERVER: &str = "LAST_SERVER";
+    /// Fewer voters than `min_majority` would be left.
+    pub const BELOW_MIN_MAJORITY: &str = "BELOW_MIN_MAJORITY";
+    /// Not a voter of the configuration in force.
+    pub const NOT_A_VOTER: &str = "NOT_A_VOTER";
+    /// Nobody took over within an election timeout.
+    pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
+    /// The wait was given up; what was asked may still happen.
+    pub const TIMED_OUT: &str = "TIMED_OUT";
+}
+
+/// Keys of `ErrorInfo.metadata`.
+pub mod metadata {
+    /// `FAILED` or `UNKNOWN`.
+    pub const OUTCOME: &str = "outcome";
+    /// Server id of the leader.
+    pub const LEADER_ID: &str = "leader_id";
+    /// Client address of the leader, HOST:PORT.
+    pub const LEADER_ADDRESS: &str = "leader_address";
+    /// Peer and admin address of the leader, HOST:PORT.
+    pub const LEADER_PEER_ADDRESS: &str = "leader_peer_address";
+}
