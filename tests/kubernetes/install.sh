@@ -2,6 +2,8 @@
 # Installs from Debian's or Ubuntu's archive what a test cluster needs and this machine lacks.
 #
 #   tests/kubernetes/install.sh [--list]         --list: only print the missing packages
+#
+# At a terminal it asks first, unless CI is set.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,7 +34,11 @@ if [ "${1:-}" = --list ]; then
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-echo "install.sh: apt-get install ${missing[*]}" >&2
+echo "install.sh: this machine lacks: ${missing[*]} (apt-get install, as root)" >&2
+if [ -t 0 ] && [ -z "${CI:-}" ]; then
+  read -rp "Install them? [y/N] " answer
+  [[ $answer == [yY]* ]] || { echo "install.sh: not installed" >&2; exit 1; }
+fi
 command -v apt-get >/dev/null || {
   echo "install.sh: there is no apt-get here; install the programs of these packages" >&2
   exit 1

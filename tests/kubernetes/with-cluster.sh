@@ -23,6 +23,8 @@ export CLUSTER_LOGS=${CLUSTER_LOGS:-}
 say() { echo "with-cluster: $*" >&2; }
 [ $# -gt 0 ] || { say "usage: with-cluster.sh COMMAND..."; exit 2; }
 [[ $NODES =~ ^[1-9]$ ]] || { say "NODES must be 1 to 9, not '$NODES'"; exit 2; }
+[[ $CLUSTER_MINUTES =~ ^[0-9]+([.][0-9]+)?$ ]] ||
+  { say "CLUSTER_MINUTES must be a number of minutes, not '$CLUSTER_MINUTES'"; exit 2; }
 
 if [ -n "${KUBECONFIG:-}" ]; then
   programs=$("$here/build.sh" kubectl helm)

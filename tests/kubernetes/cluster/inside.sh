@@ -43,6 +43,6 @@ say "$NODES nodes are Ready after $((($(date +%s%N) - started) / 1000000)) ms"
 
 export NODES KONTIKI_PROGRAMS=$PROGRAMS
 status=0
-timeout --kill-after=20 "$((minutes * 60))" "$@" || status=$?
+timeout --kill-after=20 "${minutes}m" "$@" || status=$?
 if [ "$status" != 0 ] && [ -n "${CLUSTER_LOGS:-}" ]; then cp -r "$DIR/logs" "$CLUSTER_LOGS"; fi
 exit "$status"

@@ -1,0 +1,59 @@
+# What a person types. `make` alone lists it.
+
+SEEDS ?= 200
+TAG ?= dev
+ONLY ?=
+
+# One static release build serves images, demo, simulation and benchmark. --target keeps the flag away
+# from build scripts and procedural macros, which cannot be static.
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+PROGRAMS := $(TARGET_DIR)/$(TRIPLE)/release
+RELEASE := --release --locked --target $(TRIPLE)
+STATIC := RUSTFLAGS="-C target-feature=+crt-static"
+RUN := $(STATIC) cargo run --quiet $(RELEASE) --bin
+IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar
+
+.PHONY: help build demo check test e2e process sim mutants bench image
+.NOTPARALLEL:
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s  %s\n' "$$name" "$$text"; done
+
+build: ## Build all programs, static, into target/TRIPLE/release
+	$(STATIC) cargo build $(RELEASE) --workspace --bins
+
+demo: build ## Tell ExRaft's story, then scale, crash and replace servers on this machine (90 s)
+	$(RUN) demo
+
+check: ## Formatting, lints, unit, paper and script tests; needs no root (5 min)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked --no-fail-fast
+
+test: ## Everything that CI runs: check, sim, process tests, e2e
+	@.ci/test
+
+e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
+	tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
+
+process: build ## The tests with real processes on this machine
+	cargo test --workspace --locked --no-fail-fast --test process
+
+sim: build ## Simulate clusters under faults, one for each of SEEDS=200 seeds
+	$(RUN) sim -- --seeds $(SEEDS)
+
+mutants: build ## Show that the simulation catches deliberately broken engines
+	$(RUN) mutants
+
+bench: build ## Compare with etcd; writes target/bench/report.json
+	$(RUN) kontiki-bench
+
+image: build ## Build the images localhost/kontiki-{node,operator}:dev (TAG=dev)
+	mkdir -p target/image target/images
+	echo 'kontiki:x:65532:65532::/:/sbin/nologin' >target/image/passwd
+	cp $(PROGRAMS)/kontiki-node $(PROGRAMS)/kontiki-operator target/image/
+	@for name in kontiki-node kontiki-operator; do \
+	  tests/kubernetes/image.sh localhost/$$name:$(TAG) . $$name target/images/$$name.tar || exit 1; \
+	done
