@@ -1,1 +1,52 @@
+//! The Rust client of Kontiki: it finds the leader, follows redirects, sends again what was never
+//! proposed, and tells *failed* from *unknown*. It does not decide what to do about a write whose
+//! outcome is unknown: only the caller knows whether writing it twice is harmless.
+//!
+//! - [`Client`] speaks to the client port (7400): `Kv` and `Data`.
+//! - [`Admin`] speaks to the peer port (7401): status, membership, leadership.
+//! - [`load`] is the load generator, which remembers what was acknowledged and can verify it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), kontiki_client::Error> {
+//! use kontiki_client::{Client, Consistency, Error};
+//!
+//! let client = Client::new(["127.0.0.1:7400", "127.0.0.1:7410"])?;
+//! match client.put("colour", "red").await {
+//!     Ok(put) => println!("written at revision {}", put.revision),
+//!     Err(Error::Failed { reason, .. }) => println!("was not applied: {reason}"),
+//!     Err(Error::Unknown { message, .. }) => println!("may have been applied: {message}"),
+//!     Err(Error::Invalid { message }) => println!("was not sent: {message}"),
+//! }
+//! let got = client.get("colour", Consistency::Linearizable).await?;
+//! assert!(got.found);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is sent again
+//!
+//! A request is sent again, until [`Options::timeout`] has passed, after an error that carries
+//! Kontiki's own detail with `outcome: FAILED` and a reason that another server or another moment
+//! may cure, and after a dial that failed. A write is never sent again after anything else: a
+//! status without that detail, a connection that broke, or a deadline that passed after sending.
 
+mod address;
+mod admin;
+mod backoff;
+mod client;
+mod connections;
+mod error;
+pub mod load;
+mod router;
+mod write_stream;
+
+pub use kontiki_proto as proto;
+pub use kontiki_proto::v1::Consistency;
+
+pub use address::Address;
+pub use admin::{Admin, Member, Members};
+pub use client::{Client, Pages, Range, prefix_end};
+pub use connections::ConnectionOptions;
+pub use error::{Error, local_reason};
+pub use router::Options;
+pub use write_stream::{WriteStream, Written};

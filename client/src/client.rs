@@ -1,0 +1,384 @@
+//! `Kv` and `Data`, on the client port.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, StreamExt, try_unfold};
+use prost::bytes::Bytes;
+use tonic::transport::Channel;
+
+use kontiki_proto::kv::kv_client::KvClient;
+use kontiki_proto::kv::{
+    DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse,
+};
+use kontiki_proto::v1::data_client::DataClient;
+use kontiki_proto::v1::{Consistency, ReadRequest, ReadResponse, WriteRequest, WriteResponse};
+
+use crate::router::{Kind, Port, Router};
+use crate::write_stream::WriteStream;
+use crate::{Address, Error, Options};
+
+/// Bounds of the `kv` machine, checked here so that bad input is named before it is sent.
+const KEY_BYTES_MAX: usize = 4096;
+/// A response may be this large: a page of a range is 1 MiB and one record.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// A client of the `Kv` and `Data` services. Cheap to clone; clones share connections and what is
+/// known of the leader.
+#[derive(Debug, Clone)]
+pub struct Client {
+    router: Arc<Router>,
+}
+
+/// The pages of a range, in key order.
+pub type Pages = BoxStream<'static, Result<RangeResponse, Error>>;
+
+/// Keys of a range.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Range {
+    /// First key; empty: from the beginning.
+    pub start: Bytes,
+    /// First key after the range; empty: to the end.
+    pub end: Bytes,
+    /// At most this many keys in all; 0: no bound.
+    pub limit: u64,
+}
+
+impl Range {
+    /// All keys.
+    pub fn all() -> Self {
+        Range::default()
+    }
+
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let start = prefix.into();
+        Range {
+            end: prefix_end(&start),
+            start,
+            limit: 0,
+        }
+    }
+}
+
+/// The first key after all that begin with `prefix`; empty (to the end) if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let kept = prefix
+        .iter()
+        .rposition(|byte| *byte != 0xff)
+        .map_or(0, |last| last + 1);
+    let mut end = prefix[..kept].to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end.into()
+}
+
+impl Client {
+    /// A client of the servers behind these endpoints (HOST:PORT of client ports), any of which
+    /// leads to the others' leader. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no endpoint or one of them is no HOST:PORT.
+    pub fn new<S: AsRef<str>>(endpoints: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+        Client::with_options(endpoints, Options::default())
+    }
+
+    /// As [`Client::new`], with bounds of one's own.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_options<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let endpoints = Address::parse_all(endpoints)?;
+        Ok(Client {
+            router: Arc::new(Router::new(endpoints, Port::Client, options)),
+        })
+    }
+
+    /// The endpoints it was built from.
+    pub fn endpoints(&self) -> &[Address] {
+        self.router.endpoints()
+    }
+
+    /// The server that is believed to lead: the one that last answered as a leader does.
+    pub fn leader(&self) -> Option<Address> {
+        self.router.leader()
+    }
+
+    /// Stores a value under a key of 1 to 4096 bytes.
+    ///
+    /// # Errors
+    /// Any of [`Error`].
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutResponse, Error> {
+        let request = PutRequest {
+            key: check_key(key.into())?,
+            value: value.into(),
+        };
+        self.router
+            .call(Kind::Write, |channel| {
+                let request = request.clone();
+                async move { kv(channel).put(request).await }
+            })
+            .await
+    }
+
+    /// Removes a key; one that is not there is no error.
+    ///
+    /// # Errors
+    /// Any of [`Error`].
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<DeleteResponse, Error> {
+        let request = DeleteRequest {
+            key: check_key(key.into())?,
+        };
+        self.router
+            .call(Kind::Write, |channel| {
+                let request = request.clone();
+                async move { kv(channel).delete(request).await }
+            })
+            .await
+    }
+
+    /// Reads a key; one that is not there is no error. A `Stale` read goes to the endpoints in turn.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] or [`Error::Invalid`]: a read changes nothing.
+    pub async fn get(
+        &self,
+        key: impl Into<Bytes>,
+        consistency: Consistency,
+    ) -> Result<GetResponse, Error> {
+        let request = GetRequest {
+            key: check_key(key.into())?,
+            consistency: i32::from(consistency),
+        };
+        let send = |channel| {
+            let request = request.clone();
+            async move { kv(channel).get(request).await }
+        };
+        match consistency {
+            Consistency::Stale => {
+                self.router
+                    .call_any(self.router.options().timeout, Kind::Read, send)
+                    .await
+            }
+            _ => self.router.call(Kind::Read, send).await,
+        }
+    }
+
+    /// As [`Client::get`], from this server only.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; reason `NOT_LEADER` if a linearizable read is asked of a follower.
+    pub async fn get_at(
+        &self,
+        endpoint: &Address,
+        key: impl Into<Bytes>,
+        consistency: Consistency,
+    ) -> Result<GetResponse, Error> {
+        let request = GetRequest {
+            key: check_key(key.into())?,
+            consistency: i32::from(consistency),
+        };
+        self.router
+            .call_at(endpoint, Kind::Read, |channel| {
+                let request = request.clone();
+                async move { kv(channel).get(request).await }
+            })
+            .await
+    }
+
+    /// Reads a range, page by page. Each page is as fresh as `consistency` says when it is read; the
+    /// pages together are no snapshot.
+    pub fn range(&self, range: Range, consistency: Consistency) -> Pages {
+        self.pages(None, range, consistency)
+    }
+
+    /// As [`Client::range`], from this server only.
+    pub fn range_at(&self, endpoint: &Address, range: Range, consistency: Consistency) -> Pages {
+        self.pages(Some(endpoint.clone()), range, consistency)
+    }
+
+    fn pages(&self, at: Option<Address>, range: Range, consistency: Consistency) -> Pages {
+        let client = self.clone();
+        try_unfold(Some(range), move |rest| {
+            let (client, at) = (client.clone(), at.clone());
+            async move {
+                let Some(rest) = rest else { return Ok(None) };
+                let page = client.page(at.as_ref(), &rest, consistency).await?;
+                let next = rest_after(rest, &page);
+                Ok(Some((page, next)))
+            }
+        })
+        .boxed()
+    }
+
+    async fn page(
+        &self,
+        at: Option<&Address>,
+        range: &Range,
+        consistency: Consistency,
+    ) -> Result<RangeResponse, Error> {
+        let request = RangeRequest {
+            start: range.start.clone(),
+            end: range.end.clone(),
+            limit: u32::try_from(range.limit).unwrap_or(0),
+            consistency: i32::from(consistency),
+        };
+        let send = |channel| {
+            let request = request.clone();
+            async move { kv(channel).range(request).await }
+        };
+        match (at, consistency) {
+            (Some(at), _) => self.router.call_at(at, Kind::Read, send).await,
+            (None, Consistency::Stale) => {
+                self.router
+                    .call_any(self.router.options().timeout, Kind::Read, send)
+                    .await
+            }
+            (None, _) => self.router.call(Kind::Read, send).await,
+        }
+    }
+
+    /// Replicates an opaque command of at least one byte and answers with the machine's reply.
+    ///
+    /// # Errors
+    /// Any of [`Error`].
+    pub async fn write(&self, command: impl Into<Bytes>) -> Result<WriteResponse, Error> {
+        let request = WriteRequest {
+            command: check_command(command.into())?,
+        };
+        self.router
+            .call(Kind::Write, |channel| {
+                let request = request.clone();
+                async move { data(channel).write(request).await }
+            })
+            .await
+    }
+
+    /// Asks the machine an opaque query. A `Stale` one goes to the endpoints in turn.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: a read changes nothing.
+    pub async fn read(
+        &self,
+        query: impl Into<Bytes>,
+        consistency: Consistency,
+    ) -> Result<ReadResponse, Error> {
+        let request = ReadRequest {
+            query: query.into(),
+            consistency: i32::from(consistency),
+        };
+        let send = |channel| {
+            let request = request.clone();
+            async move { data(channel).read(request).await }
+        };
+        match consistency {
+            Consistency::Stale => {
+                self.router
+                    .call_any(self.router.options().timeout, Kind::Read, send)
+                    .await
+            }
+            _ => self.router.call(Kind::Read, send).await,
+        }
+    }
+
+    /// As [`Client::read`], from this server only.
+    ///
+    /// # Errors
+    /// As [`Client::read`]; reason `NOT_LEADER` if a linearizable read is asked of a follower.
+    pub async fn read_at(
+        &self,
+        endpoint: &Address,
+        query: impl Into<Bytes>,
+        consistency: Consistency,
+    ) -> Result<ReadResponse, Error> {
+        let request = ReadRequest {
+            query: query.into(),
+            consistency: i32::from(consistency),
+        };
+        self.router
+            .call_at(endpoint, Kind::Read, |channel| {
+                let request = request.clone();
+                async move { data(channel).read(request).await }
+            })
+            .await
+    }
+
+    /// Opens a pipelined stream of writes to the server that is believed to lead, with at most
+    /// `in_flight_max` commands without a result.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if no connection could be made.
+    pub async fn write_stream(&self, in_flight_max: usize) -> Result<WriteStream, Error> {
+        WriteStream::open(Arc::clone(&self.router), in_flight_max).await
+    }
+}
+
+/// What is left of a range after a page; nothing after the last.
+fn rest_after(range: Range, page: &RangeResponse) -> Option<Range> {
+    if page.next.is_empty() {
+        return None;
+    }
+    let limit = match range.limit {
+        0 => 0,
+        limit => match limit.saturating_sub(page.kvs.len() as u64) {
+            0 => return None,
+            left => left,
+        },
+    };
+    Some(Range {
+        start: page.next.clone(),
+        end: range.end,
+        limit,
+    })
+}
+
+fn check_key(key: Bytes) -> Result<Bytes, Error> {
+    match key.len() {
+        0 => Err(Error::invalid(
+            "the key is empty; a key has 1 to 4096 bytes",
+        )),
+        1..=KEY_BYTES_MAX => Ok(key),
+        bytes => Err(Error::invalid(format!(
+            "the key has {bytes} bytes; a key has 1 to {KEY_BYTES_MAX}"
+        ))),
+    }
+}
+
+pub(crate) fn check_command(command: Bytes) -> Result<Bytes, Error> {
+    if command.is_empty() {
+        return Err(Error::invalid(
+            "the command is empty; a command has at least 1 byte",
+        ));
+    }
+    Ok(command)
+}
+
+fn kv(channel: Channel) -> KvClient<Channel> {
+    KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+pub(crate) fn data(channel: Channel) -> DataClient<Channel> {
+    DataClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_its_successor() {
+        assert_eq!(prefix_end(b"a"), &b"b"[..]);
+        assert_eq!(prefix_end(b"a\xff"), &b"b"[..]);
+        assert_eq!(prefix_end(b"\xff\xff"), &b""[..]);
+        assert_eq!(prefix_end(b""), &b""[..]);
+        assert_eq!(prefix_end(b"ab\xff\xff"), &b"ac"[..]);
+    }
+}
