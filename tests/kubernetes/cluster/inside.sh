@@ -24,6 +24,12 @@ vm.panic_on_oom 0
 kernel.panic 10
 kernel.panic_on_oops 1
 X
+# The command resolves names as pods do.
+printf 'nameserver %s\nsearch cluster.local svc.cluster.local\noptions ndots:5\n' "$host" >/run/resolv.conf
+resolv=$(realpath -m /etc/resolv.conf) # often a link into /run, where nothing is left now
+mkdir -p "$(dirname "$resolv")"
+[ -e "$resolv" ] || : >"$resolv"
+mount --bind /run/resolv.conf "$resolv"
 
 ip link set lo up
 "$here/control-plane.sh" "$PROGRAMS" "$DIR"
