@@ -65,6 +65,12 @@ impl Configuration {
         all
     }
 
+    /// Makes a voter of a learner.
+    pub(crate) fn promote(&mut self, server: ServerId) {
+        self.learners.remove(&server);
+        self.voters.insert(server);
+    }
+
     /// The voters of each half: one half, or two while joint.
     pub fn halves(&self) -> impl Iterator<Item = &BTreeSet<ServerId>> {
         std::iter::once(&self.voters).chain(self.outgoing.as_ref())

@@ -1,41 +1,93 @@
-//! The Raft algorithm: no sockets, no clock, no threads, no randomness of its own.
+//! The Raft algorithm: no sockets, no clock, no threads, no logging, no randomness but from a seed.
+//!
+//! [`Raft`] is one server. Everything it learns comes in by a call, with the time; everything it
+//! wants comes out as data. It keeps the *metadata* of the log (index, term, kind, size); the
+//! payloads are its driver's, and outputs name ranges of the log.
+//!
+//! # What the driver must do
+//!
+//! 1. Begin every turn with [`Raft::tick`], and take one at the latest when the last one's
+//!    [`Raft::finish`] said so.
+//! 2. After *every* call, perform [`Raft::take_log_changes`] on its own log, in order, before the
+//!    next call. What is proposed with [`Raft::propose`] it appends itself.
+//! 3. Tell [`Raft::persisted`] what of the log has become persistent, with the
+//!    [`Raft::generation`] that was in force when it was written. In memory mode that is at once.
+//! 4. Hand in only messages of this cluster that are addressed to exactly this [`ServerId`].
+//! 5. End the turn with [`Raft::finish`], and perform its outputs in order: encode the range that an
+//!    append names before the next turn changes the log.
+//! 6. Apply what [`Raft::commit`] covers, in order; answer a read when what its output names is
+//!    applied.
+//! 7. Never start a server with a [`ServerId`] whose log and vote are lost.
+//!
+//! ```
+//! use kontiki_raft::*;
+//! use std::time::Duration;
+//!
+//! let id = ServerId(1);
+//! let mut now = Time(0);
+//! let mut raft = Raft::new(id, Config::default(), now);
+//! raft.bootstrap(now, Configuration::of([id]));
+//! let mut outputs = Vec::new();
+//! while raft.commit() < Index(3) {
+//!     raft.tick(now);
+//!     if raft.role() == Role::Leader && raft.last().index < Index(3) {
+//!         raft.propose(now, [(EntryKind::Command, 5)]).unwrap();
+//!     }
+//!     loop {
+//!         let changes = raft.take_log_changes(); // a real driver changes its own log
+//!         raft.persisted(now, raft.last(), raft.generation());
+//!         if changes.is_empty() {
+//!             break;
+//!         }
+//!     }
+//!     let due = raft.finish(now, &mut outputs); // a real driver sends and answers
+//!     now = due.min(now + Duration::from_millis(10));
+//! }
+//! assert_eq!(raft.leader(), Some(id));
+//! ```
+//!
+//! # Where what is
+//!
+//! `raft` the state, the inputs, the end of a turn; `election`, `replication`, `membership`,
+//! `reads`, `transfer` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
+//! that know no messages; `invariant` what always holds.
+//!
+//! # Caveats
+//!
+//! - The log is not compacted, and there are no snapshots yet (paper section 7): a new server
+//!   catches up from entry 1.
+//! - Votes and terms are persistent only as far as the server itself: an incarnation that loses its
+//!   memory must never come back under the same id (duty 7). A durable driver needs an output that
+//!   says when they change, which comes with durable storage.
+//! - Reads confirm leadership by a round of heartbeats; leases (thesis section 6.4.1) are not
+//!   implemented, so nothing depends on clocks but liveness.
+
+#![deny(missing_docs)]
 
 mod config;
 mod configuration;
+mod election;
+mod invariant;
+mod log;
+mod membership;
 mod message;
+mod output;
+mod progress;
+mod quorum;
+mod raft;
+mod random;
+mod reads;
+mod replication;
+mod transfer;
 mod types;
 
 pub use config::Config;
 pub use configuration::{Configuration, Purpose};
+pub use log::{EntryKind, EntryMeta, LogChange};
+pub use membership::{ChangeRequest, SERVERS_MAX};
 pub use message::{
     Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message, TimeoutNow, Vote, VoteReply,
 };
+pub use output::{Output, ReadId, Refused};
+pub use raft::{PeerProgress, Raft, Role};
 pub use types::{ClusterId, Index, LogId, ServerId, Term, Time};
-
-/// What a server is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Waits to be bootstrapped or added: its log names no configuration yet.
-    Joiner,
-    /// Receives the log and does not count.
-    Learner,
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it would be elected.
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads its term.
-    Leader,
-}
-
-/// A wish for another membership.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChangeRequest {
-    /// Servers to add as learners, each with what is to become of it.
-    pub add: Vec<(ServerId, Purpose)>,
-    /// Voters and learners to take out.
-    pub remove: Vec<ServerId>,
-    /// The configuration that the caller saw in force, if it cares.
-    pub seen: Option<Index>,
-}

@@ -1,0 +1,236 @@
+//! Elections: paper section 5.2 and 5.4.1, pre-vote (thesis section 9.6), CheckQuorum (thesis
+//! section 6.2), and campaigns on request.
+
+use std::collections::BTreeMap;
+
+use crate::log::EntryKind;
+use crate::message::{Message, Vote, VoteReply};
+use crate::output::Refused;
+use crate::raft::{Candidacy, Leader, Raft, State};
+use crate::reads::Reads;
+use crate::types::{ServerId, Term, Time};
+
+impl Raft {
+    /// Campaigns at once, whatever the leader says (ExRaft's `trigger_election`); voters honour it
+    /// although they have a leader. A leader campaigns anew. A no-op on a candidate.
+    pub fn trigger_election(&mut self, now: Time) -> Result<(), Refused> {
+        if !self.is_voter() {
+            return Err(Refused::NotAVoter(self.id));
+        }
+        if !matches!(self.state, State::Candidate(_)) {
+            self.campaign(now, true);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_election_timeout(&mut self, now: Time) {
+        if self.is_voter() {
+            self.pre_campaign(now);
+        } else if let State::Follower(follower) = &mut self.state {
+            // Only a voter campaigns; a leader that went silent is a leader no longer.
+            follower.leader = None;
+            follower.election_due = Time::NEVER;
+        } else {
+            self.become_follower(now, self.term, None);
+        }
+    }
+
+    /// Asks whether an election could be won, without raising the term: a server that was cut off
+    /// does not disturb the others when it comes back.
+    fn pre_campaign(&mut self, now: Time) {
+        // A suspect's voters may not have noticed yet: ask again soon.
+        let pause = match &self.state {
+            State::Follower(follower) if follower.is_suspicious => self
+                .random
+                .between(self.config.heartbeat, 2 * self.config.heartbeat),
+            _ => self.draw_election_timeout(),
+        };
+        self.state = State::PreCandidate(self.candidacy(now + pause));
+        self.ask_for_votes(Vote {
+            term: self.term.next(),
+            last: self.log.last(),
+            pre: true,
+            forced: false,
+        });
+        self.count_votes(now);
+    }
+
+    pub(crate) fn campaign(&mut self, now: Time, is_forced: bool) {
+        self.fail_reads();
+        self.term = self.term.next();
+        self.vote = Some(self.id);
+        let timeout = self.draw_election_timeout();
+        self.state = State::Candidate(self.candidacy(now + timeout));
+        self.ask_for_votes(Vote {
+            term: self.term,
+            last: self.log.last(),
+            pre: false,
+            forced: is_forced,
+        });
+        self.count_votes(now);
+    }
+
+    fn candidacy(&self, retry_due: Time) -> Candidacy {
+        Candidacy {
+            votes: BTreeMap::from([(self.id, true)]),
+            retry_due,
+        }
+    }
+
+    fn ask_for_votes(&mut self, vote: Vote) {
+        for voter in self.other_voters() {
+            self.send(voter, Message::Vote(vote));
+        }
+    }
+
+    pub(crate) fn on_vote(&mut self, now: Time, from: ServerId, vote: Vote) {
+        let is_granted = if self.is_loyal(now, &vote) {
+            false
+        } else if vote.pre {
+            vote.term > self.term && vote.last >= self.log.last()
+        } else {
+            if vote.term > self.term {
+                self.become_follower(now, vote.term, None);
+            }
+            self.grant(now, from, &vote)
+        };
+        let term = if is_granted { vote.term } else { self.term };
+        let reply = VoteReply {
+            term,
+            granted: is_granted,
+            pre: vote.pre,
+        };
+        self.send(from, Message::VoteReply(reply));
+    }
+
+    /// Whether this server has a leader that it heard within an election timeout, or is one: then
+    /// it neither votes nor lets its term be raised, unless the request is marked (paper section 6,
+    /// thesis section 4.2.3).
+    fn is_loyal(&self, now: Time, vote: &Vote) -> bool {
+        if vote.forced {
+            return false;
+        }
+        match &self.state {
+            State::Follower(follower) => {
+                follower.leader.is_some()
+                    && !follower.is_suspicious
+                    && now.since(follower.heard) < self.config.election_timeout_min
+            }
+            State::Leader(_) => self.hears_quorum(now),
+            State::PreCandidate(_) | State::Candidate(_) => false,
+        }
+    }
+
+    /// At most one vote in a term, and only for a log that is at least as far (paper section 5.4.1).
+    fn grant(&mut self, now: Time, from: ServerId, vote: &Vote) -> bool {
+        let is_free = match &self.state {
+            State::Follower(follower) => follower.leader.is_none_or(|leader| leader == from),
+            State::PreCandidate(_) => true,
+            State::Candidate(_) | State::Leader(_) => false,
+        };
+        let is_mine_to_give = self.vote.is_none_or(|given| given == from);
+        if vote.term != self.term || !is_free || !is_mine_to_give || vote.last < self.log.last() {
+            return false;
+        }
+        self.become_follower(now, self.term, None);
+        self.vote = Some(from);
+        true
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, now: Time, from: ServerId, reply: VoteReply) {
+        if !reply.granted && reply.term > self.term {
+            return self.become_follower(now, reply.term, None);
+        }
+        let (candidacy, asked_term) = match &mut self.state {
+            State::PreCandidate(candidacy) if reply.pre => (candidacy, self.term.next()),
+            State::Candidate(candidacy) if !reply.pre => (candidacy, self.term),
+            _ => return,
+        };
+        if reply.granted && reply.term != asked_term {
+            return; // an answer to another round
+        }
+        candidacy.votes.insert(from, reply.granted);
+        self.count_votes(now);
+    }
+
+    fn count_votes(&mut self, now: Time) {
+        let (State::PreCandidate(candidacy) | State::Candidate(candidacy)) = &self.state else {
+            return;
+        };
+        // Only votes of voters of the configuration in force are looked at.
+        if !self
+            .quorum()
+            .reached(|voter| candidacy.votes.get(&voter) == Some(&true))
+        {
+            return;
+        }
+        match self.state {
+            State::PreCandidate(_) => self.campaign(now, false),
+            _ => self.become_leader(now),
+        }
+    }
+
+    fn become_leader(&mut self, now: Time) {
+        let next = self.log.last().index.next();
+        self.state = State::Leader(Box::new(Leader {
+            elected: now,
+            term_start: next,
+            progress: BTreeMap::new(),
+            heartbeat_due: now,
+            uncommitted_bytes: self.log.bytes(self.commit, self.log.last().index),
+            reads: Reads::default(),
+            transfer: None,
+        }));
+        self.track_members(now);
+        // An entry of the own term, without which nothing of earlier terms counts as committed
+        // (paper sections 5.4.2 and 8).
+        self.create(EntryKind::Noop);
+    }
+
+    /// Whether a quorum acknowledged something within an election timeout.
+    pub(crate) fn hears_quorum(&self, now: Time) -> bool {
+        let State::Leader(leader) = &self.state else {
+            return false;
+        };
+        let timeout = self.config.election_timeout_min;
+        self.quorum().reached(|server| {
+            server == self.id
+                || leader.progress.get(&server).is_some_and(|progress| {
+                    now.since(progress.heard.unwrap_or(leader.elected)) < timeout
+                })
+        })
+    }
+
+    /// A leader without acknowledgements from a quorum for an election timeout is none (thesis
+    /// section 6.2).
+    pub(crate) fn check_quorum(&mut self, now: Time) {
+        if !self.hears_quorum(now) {
+            self.become_follower(now, self.term, None);
+        }
+    }
+
+    /// Takes over the term of a message that only a leader of that term can have sent. `false` if
+    /// it is from an older term, or this server leads the term itself.
+    pub(crate) fn follow(&mut self, now: Time, from: ServerId, term: Term) -> bool {
+        if term < self.term || (term == self.term && matches!(self.state, State::Leader(_))) {
+            return false;
+        }
+        match &mut self.state {
+            State::Follower(follower)
+                if term == self.term && follower.leader.is_none_or(|leader| leader == from) =>
+            {
+                follower.leader = Some(from);
+            }
+            State::Follower(_) if term == self.term => return false, // a term has one leader
+            _ => self.become_follower(now, term, Some(from)),
+        }
+        let timeout = self.draw_election_timeout();
+        let State::Follower(follower) = &mut self.state else {
+            unreachable!("just followed")
+        };
+        follower.heard = now;
+        follower.is_suspicious = false;
+        follower.election_due = now + timeout;
+        true
+    }
+}

@@ -1,0 +1,72 @@
+//! What the engine wants done or answered.
+
+use crate::message::Message;
+use crate::types::{Index, ServerId};
+
+/// Names a read until it is answered; chosen by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Something for the driver to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this. It may get lost, and may come twice or late.
+    Send {
+        /// The exact server that it is for.
+        to: ServerId,
+        /// What to say. An append names a range of the log as it is now.
+        message: Message,
+    },
+    /// The read may be answered once everything through this index is applied.
+    ReadReady {
+        /// Which.
+        id: ReadId,
+        /// Applied through here, the state reflects every write acknowledged before the read.
+        index: Index,
+    },
+    /// Leadership was lost before it was confirmed: ask another server.
+    ReadFailed {
+        /// Which.
+        id: ReadId,
+    },
+}
+
+/// Why something was not done: nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// This server does not lead; the leader, if known.
+    NotLeader(Option<ServerId>),
+    /// The leader does not hear from a quorum.
+    QuorumLost,
+    /// Leadership is being handed over.
+    Transferring,
+    /// A bound is reached.
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// No entry of the leader's term is committed yet: it does not know what is committed.
+    NoCommit,
+    /// Another change of the configuration is in flight.
+    UnstableConfig,
+    /// The caller saw another configuration than the one in force.
+    StaleConfig {
+        /// Entry of the configuration in force.
+        in_force: Index,
+        /// What the caller said.
+        seen: Index,
+    },
+    /// The last voter cannot be removed.
+    LastServer,
+    /// Fewer voters than `min_majority` would be left.
+    BelowMinMajority {
+        /// How many would be left.
+        left: usize,
+        /// The bound.
+        min_majority: usize,
+    },
+    /// Not a voter of the configuration in force.
+    NotAVoter(ServerId),
+}

@@ -1,0 +1,538 @@
+//! The state of one server, its inputs, and the end of a turn.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::configuration::Configuration;
+use crate::log::{EntryKind, EntryMeta, Log, LogChange};
+use crate::message::Message;
+use crate::output::{Output, Refused};
+use crate::progress::Progress;
+use crate::quorum::Quorum;
+use crate::random::Random;
+use crate::reads::Reads;
+use crate::transfer::Transfer;
+use crate::types::{Index, LogId, ServerId, Term, Time};
+
+/// One server of a cluster. See the crate's documentation for what its driver must do.
+///
+/// Invariant: `commit <= verified` on a follower, and the log is never cut at or below `commit`.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    pub(crate) id: ServerId,
+    pub(crate) config: Config,
+    pub(crate) random: Random,
+    pub(crate) term: Term,
+    /// Whom this server voted for in `term`. Invariant: changes only together with `term`, or from
+    /// `None`.
+    pub(crate) vote: Option<ServerId>,
+    pub(crate) log: Log,
+    /// Invariant: never falls.
+    pub(crate) commit: Index,
+    /// The log is persistent through here.
+    pub(crate) persisted: Index,
+    /// Counts truncations: a report of persistence from before one says nothing about now.
+    pub(crate) generation: u64,
+    pub(crate) state: State,
+    pub(crate) log_changes: Vec<LogChange>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// The role, with what only that role knows.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Follower(Follower),
+    PreCandidate(Candidacy),
+    Candidate(Candidacy),
+    Leader(Box<Leader>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Follower {
+    pub(crate) leader: Option<ServerId>,
+    /// When the leader was last heard.
+    pub(crate) heard: Time,
+    pub(crate) election_due: Time,
+    /// The log is known to match the leader's through here: all that may be acknowledged.
+    pub(crate) verified: Index,
+    /// An acknowledgement is to be sent at the end of the turn.
+    pub(crate) ack_due: bool,
+    /// The leader's process seems to be gone; anything from it clears this.
+    pub(crate) is_suspicious: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Candidacy {
+    /// Answers so far; its own included.
+    pub(crate) votes: BTreeMap<ServerId, bool>,
+    /// When to try again.
+    pub(crate) retry_due: Time,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) elected: Time,
+    /// The no-op of this term.
+    pub(crate) term_start: Index,
+    pub(crate) progress: BTreeMap<ServerId, Progress>,
+    pub(crate) heartbeat_due: Time,
+    /// Encoded bytes after the commit index.
+    pub(crate) uncommitted_bytes: usize,
+    pub(crate) reads: Reads,
+    pub(crate) transfer: Option<Transfer>,
+}
+
+/// What a server is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Waits to be bootstrapped or added: no configuration in its log names it.
+    Joiner,
+    /// Receives the log and does not count.
+    Learner,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads its term.
+    Leader,
+}
+
+impl Raft {
+    /// A server with an empty log, which waits to be bootstrapped or added.
+    ///
+    /// Panics if an election timeout is not above the heartbeat, or the range is empty.
+    pub fn new(id: ServerId, config: Config, now: Time) -> Self {
+        assert!(
+            config.election_timeout_min > config.heartbeat,
+            "election timeout too short"
+        );
+        assert!(
+            config.election_timeout_max >= config.election_timeout_min,
+            "empty timeout range"
+        );
+        let mut random = Random::new(config.seed ^ id.0);
+        let timeout = random.between(config.election_timeout_min, config.election_timeout_max);
+        let follower = Follower {
+            leader: None,
+            heard: now,
+            election_due: now + timeout,
+            verified: Index(0),
+            ack_due: false,
+            is_suspicious: false,
+        };
+        Self {
+            id,
+            config,
+            random,
+            term: Term(0),
+            vote: None,
+            log: Log::default(),
+            commit: Index(0),
+            persisted: Index(0),
+            generation: 0,
+            state: State::Follower(follower),
+            log_changes: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Gives a server with an empty log its first entry, 1@1: the initial configuration, which is
+    /// committed by being the same everywhere. `false`, and nothing done, if the log is not empty.
+    pub fn bootstrap(&mut self, now: Time, configuration: Configuration) -> bool {
+        if self.log.last().index != Index(0) {
+            return false;
+        }
+        self.term = self.term.max(Term(1));
+        let kind = EntryKind::Configuration(Box::new(configuration));
+        let meta = EntryMeta {
+            term: Term(1),
+            kind: kind.clone(),
+            size: 0,
+        };
+        let id = self.log.append(meta);
+        self.log_changes.push(LogChange::Created { id, kind });
+        self.commit = id.index;
+        // Nobody has ever led: nothing is disturbed by trying soon.
+        let delay = self
+            .random
+            .between(std::time::Duration::ZERO, 2 * self.config.heartbeat);
+        if let State::Follower(follower) = &mut self.state {
+            follower.verified = follower.verified.max(id.index);
+            follower.election_due = follower.election_due.min(now + delay);
+        }
+        true
+    }
+
+    /// Acts on every deadline that has passed. Call it first in every turn.
+    pub fn tick(&mut self, now: Time) {
+        match &self.state {
+            State::Follower(follower) if now >= follower.election_due => {
+                self.on_election_timeout(now);
+            }
+            State::PreCandidate(candidacy) | State::Candidate(candidacy)
+                if now >= candidacy.retry_due =>
+            {
+                self.on_election_timeout(now);
+            }
+            State::Leader(_) => self.on_leader_time(now),
+            _ => {}
+        }
+    }
+
+    /// A message from another server of this cluster, addressed to exactly this one. `entries` are
+    /// those of an append, in order; empty otherwise.
+    pub fn receive(&mut self, now: Time, from: ServerId, message: Message, entries: &[EntryMeta]) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&from)
+        {
+            progress.reachable = true;
+        }
+        match message {
+            Message::Vote(vote) => self.on_vote(now, from, vote),
+            Message::VoteReply(reply) => self.on_vote_reply(now, from, reply),
+            Message::Append(append) => self.on_append(now, from, append, entries),
+            Message::AppendAck(ack) => self.on_append_ack(now, from, ack),
+            Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat),
+            Message::HeartbeatAck(ack) => self.on_heartbeat_ack(now, from, ack),
+            Message::TimeoutNow(request) => self.on_timeout_now(now, from, request),
+        }
+    }
+
+    /// The log is persistent through `id`, as it was in `generation` (see [`Raft::generation`]).
+    pub fn persisted(&mut self, now: Time, id: LogId, generation: u64) {
+        if generation != self.generation || !self.log.contains(id) || id.index <= self.persisted {
+            return;
+        }
+        self.persisted = id.index;
+        match &mut self.state {
+            State::Follower(follower) => follower.ack_due |= follower.leader.is_some(),
+            State::Leader(_) => self.advance_commit(now),
+            State::PreCandidate(_) | State::Candidate(_) => {}
+        }
+    }
+
+    /// A connection to `peer` is up again.
+    pub fn connected(&mut self, peer: ServerId) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&peer)
+        {
+            progress.reachable = true;
+            progress.on_lost();
+        }
+    }
+
+    /// The connection to `peer` broke; `gone` if its process, or that incarnation, is no more.
+    pub fn disconnected(&mut self, now: Time, peer: ServerId, gone: bool) {
+        match &mut self.state {
+            State::Leader(leader) => {
+                if let Some(progress) = leader.progress.get_mut(&peer) {
+                    progress.reachable = false;
+                    progress.on_lost();
+                }
+            }
+            State::Follower(follower) if gone && follower.leader == Some(peer) => {
+                // A short random delay, so that not all candidates ask at once.
+                let delay = self
+                    .random
+                    .between(std::time::Duration::ZERO, self.config.heartbeat / 2);
+                follower.is_suspicious = true;
+                follower.election_due = follower.election_due.min(now + delay);
+            }
+            _ => {}
+        }
+    }
+
+    /// Appends entries of these sizes (encoded bytes) as the leader. Answers the first one's id;
+    /// the driver appends the same entries to its log before anything else.
+    pub fn propose(
+        &mut self,
+        now: Time,
+        entries: impl IntoIterator<Item = (EntryKind, u32)>,
+    ) -> Result<LogId, Refused> {
+        self.check_serving(now)?;
+        let max = self.config.uncommitted_bytes_max;
+        let State::Leader(leader) = &mut self.state else {
+            unreachable!("checked above")
+        };
+        if leader.transfer.is_some() {
+            return Err(Refused::Transferring);
+        }
+        if leader.uncommitted_bytes >= max {
+            return Err(Refused::Full {
+                what: "uncommitted tail of the log in bytes",
+                max,
+            });
+        }
+        let first = LogId {
+            term: self.term,
+            index: self.log.last().index.next(),
+        };
+        for (kind, size) in entries {
+            leader.uncommitted_bytes += size as usize;
+            self.log.append(EntryMeta {
+                term: self.term,
+                kind,
+                size,
+            });
+        }
+        Ok(first)
+    }
+
+    /// Ends the turn: moves what is to be sent and answered into `outputs`, in order, and answers
+    /// when the next turn is due at the latest.
+    pub fn finish(&mut self, now: Time, outputs: &mut Vec<Output>) -> Time {
+        self.send_ack();
+        self.assert_invariants();
+        let due = match &self.state {
+            State::Leader(_) => self.lead(now),
+            State::Follower(follower) if self.is_voter() => follower.election_due,
+            State::Follower(_) => Time::NEVER,
+            State::PreCandidate(candidacy) | State::Candidate(candidacy) => candidacy.retry_due,
+        };
+        outputs.append(&mut self.outputs);
+        due
+    }
+
+    fn lead(&mut self, now: Time) -> Time {
+        self.confirm_reads(now);
+        self.drive_transfer(now);
+        let heartbeats_due = self.send_heartbeats(now);
+        heartbeats_due.min(self.send_appends(now))
+    }
+
+    /// Takes what the driver must do to its log, in order.
+    pub fn take_log_changes(&mut self) -> Vec<LogChange> {
+        std::mem::take(&mut self.log_changes)
+    }
+
+    // --- what others may see ------------------------------------------------------------------
+
+    /// This server.
+    pub fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whom it voted for in its term.
+    pub fn vote(&self) -> Option<ServerId> {
+        self.vote
+    }
+
+    /// What it is.
+    pub fn role(&self) -> Role {
+        let (_, configuration) = self.log.configuration();
+        match &self.state {
+            State::PreCandidate(_) => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+            State::Follower(_) if configuration.is_voter(self.id) => Role::Follower,
+            State::Follower(_) if configuration.contains(self.id) => Role::Learner,
+            State::Follower(_) => Role::Joiner,
+        }
+    }
+
+    /// The leader of its term, if it knows one; itself if it leads.
+    pub fn leader(&self) -> Option<ServerId> {
+        match &self.state {
+            State::Leader(_) => Some(self.id),
+            State::Follower(follower) => follower.leader,
+            State::PreCandidate(_) | State::Candidate(_) => None,
+        }
+    }
+
+    /// The first entry still held.
+    pub fn first(&self) -> Index {
+        self.log.first()
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// Committed through here.
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// The entry at `index`, if it is held.
+    pub fn id_at(&self, index: Index) -> Option<LogId> {
+        self.log.term(index).map(|term| LogId { term, index })
+    }
+
+    /// The configuration in force and its entry; 0 if there is none.
+    pub fn configuration(&self) -> (Index, &Configuration) {
+        self.log.configuration()
+    }
+
+    /// The last committed configuration and its entry.
+    pub fn committed_configuration(&self) -> (Index, &Configuration) {
+        self.log.configuration_at(self.commit)
+    }
+
+    /// Counts truncations of the log: see [`Raft::persisted`].
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether it leads and has committed an entry of its term, so that it knows what is committed.
+    pub fn is_term_committed(&self) -> bool {
+        matches!(&self.state, State::Leader(leader) if self.commit >= leader.term_start)
+    }
+
+    /// Whether it leads and is handing over.
+    pub fn is_transferring(&self) -> bool {
+        matches!(&self.state, State::Leader(leader) if leader.transfer.is_some())
+    }
+
+    /// Whether it leads, hears from a quorum within an election timeout, and has not lost the
+    /// connections of one.
+    pub fn is_serving(&self, now: Time) -> bool {
+        self.check_serving(now).is_ok()
+    }
+
+    /// What it knows of the others as the leader; empty otherwise.
+    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> + '_ {
+        let leader = match &self.state {
+            State::Leader(leader) => Some(leader),
+            _ => None,
+        };
+        leader
+            .into_iter()
+            .flat_map(|leader| &leader.progress)
+            .map(|(server, progress)| PeerProgress {
+                server: *server,
+                matched: progress.matched,
+                heard: progress.heard,
+                reachable: progress.reachable,
+                is_stalled: progress.is_stalled(),
+            })
+    }
+
+    // --- shared by the handlers ---------------------------------------------------------------
+
+    pub(crate) fn quorum(&self) -> Quorum<'_> {
+        Quorum::new(self.log.configuration().1, self.config.min_majority)
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        self.log.configuration().1.is_voter(self.id)
+    }
+
+    pub(crate) fn send(&mut self, to: ServerId, message: Message) {
+        self.outputs.push(Output::Send { to, message });
+    }
+
+    /// Everyone else that the configuration in force names as a voter.
+    pub(crate) fn other_voters(&self) -> Vec<ServerId> {
+        let (_, configuration) = self.log.configuration();
+        let mut voters = configuration.servers();
+        voters.retain(|server| *server != self.id && configuration.is_voter(*server));
+        voters.into_iter().collect()
+    }
+
+    /// Refuses unless this server leads and has its quorum.
+    pub(crate) fn check_serving(&self, now: Time) -> Result<(), Refused> {
+        let State::Leader(leader) = &self.state else {
+            return Err(Refused::NotLeader(self.leader()));
+        };
+        let is_reachable = |server: ServerId| {
+            server == self.id
+                || leader
+                    .progress
+                    .get(&server)
+                    .is_some_and(|progress| progress.reachable)
+        };
+        if self.hears_quorum(now) && self.quorum().reached(is_reachable) {
+            Ok(())
+        } else {
+            Err(Refused::QuorumLost)
+        }
+    }
+
+    /// Follows `leader` (or nobody yet) in `term`.
+    pub(crate) fn become_follower(&mut self, now: Time, term: Term, leader: Option<ServerId>) {
+        assert!(
+            term >= self.term,
+            "terms never fall: {term:?} after {:?}",
+            self.term
+        );
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+        }
+        self.fail_reads();
+        let timeout = self.draw_election_timeout();
+        self.state = State::Follower(Follower {
+            leader,
+            heard: now,
+            election_due: now + timeout,
+            verified: self.commit,
+            ack_due: false,
+            is_suspicious: false,
+        });
+    }
+
+    pub(crate) fn draw_election_timeout(&mut self) -> std::time::Duration {
+        let (min, max) = (
+            self.config.election_timeout_min,
+            self.config.election_timeout_max,
+        );
+        self.random.between(min, max)
+    }
+
+    /// Appends an entry that this leader makes itself.
+    pub(crate) fn create(&mut self, kind: EntryKind) -> LogId {
+        let meta = EntryMeta {
+            term: self.term,
+            kind: kind.clone(),
+            size: 0,
+        };
+        let id = self.log.append(meta);
+        self.log_changes.push(LogChange::Created { id, kind });
+        id
+    }
+
+    pub(crate) fn set_commit(&mut self, index: Index) {
+        assert!(
+            index >= self.commit,
+            "commit never falls: {index:?} after {:?}",
+            self.commit
+        );
+        assert!(
+            index <= self.log.last().index,
+            "{index:?} is beyond the log"
+        );
+        if let State::Leader(leader) = &mut self.state {
+            let bytes = self.log.bytes(self.commit, index);
+            leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
+        }
+        self.commit = index;
+    }
+}
+
+/// What a leader knows of another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Which.
+    pub server: ServerId,
+    /// Replicated there, persistently, through here.
+    pub matched: Index,
+    /// When it last acknowledged anything in this term.
+    pub heard: Option<Time>,
+    /// Its connection is not known to be down.
+    pub reachable: bool,
+    /// A learner that did not catch up within its rounds, or is not heard from.
+    pub is_stalled: bool,
+}

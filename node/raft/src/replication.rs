@@ -1,0 +1,340 @@
+//! Replication: paper section 5.3, commitment (5.4.2), pipelining and natural batching.
+
+use crate::config::Config;
+use crate::log::{EntryMeta, Log, LogChange};
+use crate::message::{Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message};
+use crate::progress::{Flow, Progress};
+use crate::raft::{Raft, State};
+use crate::types::{Index, LogId, ServerId, Term, Time};
+
+impl Raft {
+    // --- follower -----------------------------------------------------------------------------
+
+    pub(crate) fn on_append(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        append: Append,
+        entries: &[EntryMeta],
+    ) {
+        if append.last.0 != append.prev.index.0 + entries.len() as u64 {
+            return; // not what a server sends
+        }
+        if !self.follow(now, from, append.term) {
+            if append.term < self.term {
+                self.refuse_append(from, append.prev.index, LogId::default());
+            }
+            return;
+        }
+        if !self.log.contains(append.prev) {
+            let hint = self.log.agreement_at_most(append.prev);
+            return self.refuse_append(from, append.prev.index, hint);
+        }
+        if !self.store(&append, entries) {
+            return;
+        }
+        let State::Follower(follower) = &mut self.state else {
+            unreachable!("just followed")
+        };
+        follower.verified = follower.verified.max(append.last);
+        follower.ack_due = true;
+        self.follow_commit(append.commit);
+    }
+
+    fn refuse_append(&mut self, to: ServerId, prev: Index, hint: LogId) {
+        let outcome = AppendOutcome::Rejected { prev, hint };
+        self.send(
+            to,
+            Message::AppendAck(AppendAck {
+                term: self.term,
+                outcome,
+            }),
+        );
+    }
+
+    /// Brings the log to hold `entries`: skips those it has, cuts off what conflicts (paper figure
+    /// 2, AppendEntries 3 and 4). `false`, and nothing done, if the entries cannot be a leader's.
+    fn store(&mut self, append: &Append, entries: &[EntryMeta]) -> bool {
+        let mut terms = entries.iter().map(|entry| entry.term);
+        let is_ordered = terms.clone().is_sorted()
+            && terms.next().is_none_or(|first| first >= append.prev.term)
+            && entries.last().is_none_or(|last| last.term <= append.term);
+        if !is_ordered {
+            return false;
+        }
+        let index_of = |at: usize| Index(append.prev.index.0 + 1 + at as u64);
+        let known = entries
+            .iter()
+            .enumerate()
+            .take_while(|(at, entry)| self.log.term(index_of(*at)) == Some(entry.term))
+            .count();
+        if known == entries.len() {
+            return true;
+        }
+        let from = index_of(known);
+        if from <= self.commit {
+            return false; // no leader contradicts what is committed
+        }
+        if from <= self.log.last().index {
+            self.truncate(from.previous());
+        }
+        for entry in &entries[known..] {
+            self.log.append(entry.clone());
+        }
+        self.log_changes.push(LogChange::Received {
+            from,
+            to: append.last,
+        });
+        true
+    }
+
+    fn truncate(&mut self, after: Index) {
+        self.log.truncate(after);
+        self.persisted = self.persisted.min(after);
+        self.generation += 1;
+        if let State::Follower(follower) = &mut self.state {
+            follower.verified = follower.verified.min(after);
+        }
+        self.log_changes.push(LogChange::Truncated { after });
+    }
+
+    /// Only what is known to match the leader's log is committed by its word.
+    fn follow_commit(&mut self, commit: Index) {
+        let State::Follower(follower) = &self.state else {
+            return;
+        };
+        let commit = commit.min(follower.verified);
+        if commit > self.commit {
+            self.set_commit(commit);
+        }
+    }
+
+    pub(crate) fn send_ack(&mut self) {
+        let State::Follower(follower) = &mut self.state else {
+            return;
+        };
+        let (Some(leader), true) = (follower.leader, follower.ack_due) else {
+            return;
+        };
+        follower.ack_due = false;
+        let outcome = AppendOutcome::Accepted(follower.verified.min(self.persisted));
+        self.send(
+            leader,
+            Message::AppendAck(AppendAck {
+                term: self.term,
+                outcome,
+            }),
+        );
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, now: Time, from: ServerId, heartbeat: Heartbeat) {
+        let Heartbeat {
+            term,
+            commit,
+            round,
+        } = heartbeat;
+        if self.follow(now, from, term) {
+            self.follow_commit(commit);
+        } else if term >= self.term {
+            return;
+        }
+        // To a deposed leader this tells the term.
+        self.send(
+            from,
+            Message::HeartbeatAck(HeartbeatAck {
+                term: self.term,
+                round,
+            }),
+        );
+    }
+
+    // --- leader -------------------------------------------------------------------------------
+
+    /// The progress of `from`, after looking at the term of its answer.
+    fn answered(&mut self, now: Time, from: ServerId, term: Term) -> Option<&mut Progress> {
+        if term > self.term {
+            self.become_follower(now, term, None);
+            return None;
+        }
+        let State::Leader(leader) = &mut self.state else {
+            return None;
+        };
+        let progress = leader
+            .progress
+            .get_mut(&from)
+            .filter(|_| term == self.term)?;
+        progress.on_sign_of_life(now);
+        Some(progress)
+    }
+
+    pub(crate) fn on_append_ack(&mut self, now: Time, from: ServerId, ack: AppendAck) {
+        let last = self.log.last().index;
+        let agreement = match ack.outcome {
+            AppendOutcome::Rejected { hint, .. } => self.log.agreement_at_most(hint).index,
+            AppendOutcome::Accepted(_) => Index(0),
+        };
+        let limits = self.catch_up_limits();
+        let Some(progress) = self.answered(now, from, ack.term) else {
+            return;
+        };
+        match ack.outcome {
+            AppendOutcome::Accepted(index) if index > last => {} // not what a server sends
+            AppendOutcome::Accepted(index) => {
+                progress.on_accepted(index);
+                if let Some(catch_up) = &mut progress.catch_up {
+                    catch_up.on_matched(now, progress.matched, last, &limits);
+                }
+                self.advance_commit(now);
+                self.promote_learners(now);
+            }
+            AppendOutcome::Rejected { prev, .. } => progress.on_rejected(prev, agreement),
+        }
+    }
+
+    pub(crate) fn on_heartbeat_ack(&mut self, now: Time, from: ServerId, ack: HeartbeatAck) {
+        let Some(progress) = self.answered(now, from, ack.term) else {
+            return;
+        };
+        progress.round = progress.round.max(ack.round);
+    }
+
+    /// Commits what a quorum holds, if that reaches an entry of this term (paper section 5.4.2).
+    pub(crate) fn advance_commit(&mut self, now: Time) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        let committed = self.quorum().committed(|server| {
+            if server == self.id {
+                self.persisted
+            } else {
+                leader
+                    .progress
+                    .get(&server)
+                    .map_or(Index(0), |progress| progress.matched)
+            }
+        });
+        if committed > self.commit && self.log.term(committed) == Some(self.term) {
+            self.set_commit(committed);
+            self.finish_changes(now);
+        }
+    }
+
+    /// The deadlines of a leader.
+    pub(crate) fn on_leader_time(&mut self, now: Time) {
+        self.check_quorum(now);
+        self.check_transfer(now);
+        let last = self.log.last().index;
+        let limits = self.catch_up_limits();
+        let stall = self.config.election_timeout_min;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        for progress in leader.progress.values_mut() {
+            // What was sent this long ago is lost.
+            if progress
+                .oldest_sent()
+                .is_some_and(|sent| now.since(sent) >= stall)
+            {
+                progress.on_lost();
+            }
+            if let Some(catch_up) = &mut progress.catch_up {
+                catch_up.on_time(now, progress.heard, last, &limits);
+            }
+        }
+        self.promote_learners(now);
+    }
+
+    /// Sends every server what it may be sent now, and answers when to look again. Whatever arrived
+    /// while the last append was in flight is the next one; nothing waits to fill a batch.
+    pub(crate) fn send_appends(&mut self, now: Time) -> Time {
+        let mut due = Time::NEVER;
+        let mut appends = Vec::new();
+        let State::Leader(leader) = &mut self.state else {
+            return due;
+        };
+        for (server, progress) in &mut leader.progress {
+            loop {
+                let (first, last) = match next_append(progress, &self.log, &self.config, now) {
+                    Next::Send { first, last } => (first, last),
+                    Next::Wait { until } => {
+                        due = due.min(until);
+                        break;
+                    }
+                };
+                let index = first.previous();
+                let term = self.log.term(index).unwrap_or_default();
+                let prev = LogId { term, index };
+                let append = Append {
+                    term: self.term,
+                    prev,
+                    last,
+                    commit: self.commit,
+                };
+                appends.push((*server, append));
+                progress.on_sent(now, last);
+            }
+        }
+        for (server, append) in appends {
+            self.send(server, Message::Append(append));
+        }
+        due
+    }
+
+    pub(crate) fn send_heartbeat(&mut self, to: ServerId, round: u64) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        let Some(progress) = leader.progress.get(&to) else {
+            return;
+        };
+        let commit = self.commit.min(progress.matched);
+        let heartbeat = Heartbeat {
+            term: self.term,
+            commit,
+            round,
+        };
+        self.send(to, Message::Heartbeat(heartbeat));
+    }
+}
+
+/// What a server may be sent next.
+enum Next {
+    /// These entries; none if `last` is before `first`.
+    Send { first: Index, last: Index },
+    /// Nothing before then, unless something happens.
+    Wait { until: Time },
+}
+
+fn next_append(progress: &Progress, log: &Log, config: &Config, now: Time) -> Next {
+    let end = log.last().index;
+    let first = progress.next;
+    let batch = || {
+        if first > end {
+            return first.previous();
+        }
+        log.batch_end(first, config.append_entries_max, config.append_bytes_max)
+    };
+    match progress.flow {
+        Flow::Probe(Some(sent)) if now < sent + config.heartbeat => Next::Wait {
+            until: sent + config.heartbeat,
+        },
+        Flow::Probe(_) => Next::Send {
+            first,
+            last: batch(),
+        },
+        Flow::Replicate if first > end || progress.inflight() >= config.inflight_max => {
+            Next::Wait { until: Time::NEVER }
+        }
+        Flow::Replicate => {
+            let last = batch();
+            // A second append goes out beside the first if it is full, or the first is on a long way.
+            let ripe = progress
+                .newest_sent()
+                .map_or(now, |sent| sent + config.pipeline_after);
+            if last == end && now < ripe {
+                return Next::Wait { until: ripe };
+            }
+            Next::Send { first, last }
+        }
+    }
+}
