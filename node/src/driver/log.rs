@@ -1,0 +1,208 @@
+//! The payloads: encoded entries in chunks, found by a 4-byte offset each.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kontiki_raft::{EntryKind, Index, LogId};
+
+use super::entry::{self, Decoded};
+
+/// Bytes of a chunk, unless a single entry is larger.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// Invariant: chunks are contiguous, none is empty, and each holds what `offsets` says.
+#[derive(Debug, Default)]
+pub(super) struct PayloadLog {
+    chunks: VecDeque<Chunk>,
+    /// The range encoded last: the next peer is likely sent the same.
+    encoded: Option<(Index, Index, Bytes)>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    first: Index,
+    bytes: Vec<u8>,
+    /// Where each entry begins.
+    offsets: Vec<u32>,
+}
+
+impl Chunk {
+    fn last(&self) -> Index {
+        Index(self.first.0 + self.offsets.len() as u64 - 1)
+    }
+
+    /// Where the entry at `index` begins; the end of the chunk for the one after its last.
+    fn offset(&self, index: Index) -> usize {
+        let at = (index.0 - self.first.0) as usize;
+        self.offsets
+            .get(at)
+            .map_or(self.bytes.len(), |offset| *offset as usize)
+    }
+}
+
+impl PayloadLog {
+    /// Encodes an entry at the end; answers its size.
+    pub(super) fn push(&mut self, id: LogId, kind: &EntryKind, command: &[u8]) -> usize {
+        let chunk = self.chunk_for(id.index, entry::HEADER_BYTES + command.len());
+        let start = chunk.bytes.len();
+        chunk.offsets.push(start as u32);
+        entry::encode(id, kind, command, &mut chunk.bytes);
+        chunk.bytes.len() - start
+    }
+
+    /// Copies an entry that is encoded already.
+    pub(super) fn push_encoded(&mut self, index: Index, encoded: &[u8]) {
+        let chunk = self.chunk_for(index, encoded.len());
+        chunk.offsets.push(chunk.bytes.len() as u32);
+        chunk.bytes.extend_from_slice(encoded);
+    }
+
+    fn chunk_for(&mut self, index: Index, size: usize) -> &mut Chunk {
+        let has_room = self.chunks.back().is_some_and(|chunk| {
+            assert_eq!(chunk.last().next(), index, "the log has no gaps");
+            chunk.bytes.len() + size <= CHUNK_BYTES
+        });
+        if !has_room {
+            if let Some(full) = self.chunks.back_mut() {
+                full.bytes.shrink_to_fit();
+                full.offsets.shrink_to_fit();
+            }
+            let chunk = Chunk {
+                first: index,
+                bytes: Vec::new(),
+                offsets: Vec::new(),
+            };
+            self.chunks.push_back(chunk);
+        }
+        self.chunks.back_mut().expect("pushed above")
+    }
+
+    /// Drops every entry after `after`.
+    pub(super) fn truncate(&mut self, after: Index) {
+        self.encoded = None;
+        while self.chunks.back().is_some_and(|chunk| chunk.first > after) {
+            self.chunks.pop_back();
+        }
+        if let Some(chunk) = self.chunks.back_mut()
+            && chunk.last() > after
+        {
+            let end = chunk.offset(after.next());
+            chunk.bytes.truncate(end);
+            chunk
+                .offsets
+                .truncate((after.0 - chunk.first.0 + 1) as usize);
+        }
+    }
+
+    fn chunk_of(&self, index: Index) -> Option<usize> {
+        let after = self.chunks.partition_point(|chunk| chunk.first <= index);
+        after
+            .checked_sub(1)
+            .filter(|at| index <= self.chunks[*at].last())
+    }
+
+    /// The entry at `index`.
+    pub(super) fn get(&self, index: Index) -> Option<Decoded<'_>> {
+        let chunk = &self.chunks[self.chunk_of(index)?];
+        let encoded = &chunk.bytes[chunk.offset(index)..chunk.offset(index.next())];
+        entry::decode_trusted(encoded)
+    }
+
+    /// The entries `first..=last` as they are sent; empty if `last` is before `first`.
+    pub(super) fn encoded(&mut self, first: Index, last: Index) -> Bytes {
+        if last < first {
+            return Bytes::new();
+        }
+        if let Some((from, to, bytes)) = &self.encoded
+            && (*from, *to) == (first, last)
+        {
+            return bytes.clone();
+        }
+        let mut out = Vec::new();
+        let start = self.chunk_of(first).expect("only what is held is sent");
+        for chunk in self
+            .chunks
+            .range(start..)
+            .take_while(|chunk| chunk.first <= last)
+        {
+            let from = chunk.offset(first.max(chunk.first));
+            let to = chunk.offset(last.min(chunk.last()).next());
+            out.extend_from_slice(&chunk.bytes[from..to]);
+        }
+        let bytes = Bytes::from(out);
+        self.encoded = Some((first, last, bytes.clone()));
+        bytes
+    }
+
+    /// Forgets what was kept for sending: called at the end of a turn.
+    pub(super) fn forget_encoded(&mut self) {
+        self.encoded = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::Term;
+
+    use super::*;
+
+    fn id(index: u64) -> LogId {
+        LogId {
+            term: Term(1),
+            index: Index(index),
+        }
+    }
+
+    /// Entries of growing size, over several chunks, one of them larger than a chunk.
+    fn filled(count: u64) -> (PayloadLog, Vec<Vec<u8>>) {
+        let mut log = PayloadLog::default();
+        let commands: Vec<Vec<u8>> = (1..=count)
+            .map(|at| {
+                vec![
+                    at as u8;
+                    if at == 7 {
+                        3 * CHUNK_BYTES
+                    } else {
+                        at as usize * 500
+                    }
+                ]
+            })
+            .collect();
+        for (at, command) in commands.iter().enumerate() {
+            log.push(id(at as u64 + 1), &EntryKind::Command, command);
+        }
+        (log, commands)
+    }
+
+    #[test]
+    fn every_range_comes_out_as_it_went_in() {
+        let (mut log, commands) = filled(40);
+        assert!(log.chunks.len() > 3);
+        for (first, last) in [(1, 40), (1, 1), (7, 7), (6, 8), (12, 39), (40, 40), (5, 4)] {
+            let batch = log.encoded(Index(first), Index(last));
+            let mut rest = &batch[..];
+            for at in first..=last {
+                let decoded = entry::decode(rest).expect("decodes");
+                assert_eq!(decoded.id, id(at));
+                assert_eq!(decoded.payload, &commands[at as usize - 1][..]);
+                rest = &rest[decoded.size..];
+            }
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn truncation_at_every_place_keeps_what_is_before_it() {
+        for after in 0..=40 {
+            let (mut log, commands) = filled(40);
+            log.truncate(Index(after));
+            assert!(log.get(Index(after + 1)).is_none());
+            if after > 0 {
+                let kept = log.get(Index(after)).expect("kept");
+                assert_eq!(kept.payload, &commands[after as usize - 1][..]);
+            }
+            log.push(id(after + 1), &EntryKind::Command, b"new");
+            assert_eq!(log.get(Index(after + 1)).expect("pushed").payload, b"new");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Who waits for what. Everything here is bounded, and everyone is answered once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kontiki_raft::{
+    ChangeRequest, Configuration, Index, LogId, ReadId, Role, ServerId, Term, Time,
+};
+
+use super::interface::{Answer, ConfigurationStatus, Refusal, Standing, Until};
+
+/// Membership changes and transfers that may wait.
+const CHANGES_MAX: usize = 64;
+
+/// Those who wait.
+pub(super) struct Requests<R> {
+    /// By place in the log. One place can have several: a server that led twice may have proposed
+    /// there twice, and which of them it is shows when the place is applied. `None`: nobody asked.
+    writes: BTreeMap<(Index, Term), Option<R>>,
+    writes_max: usize,
+    reads: BTreeMap<ReadId, Asked<R>>,
+    last_read: ReadId,
+    changes: Vec<(ChangeRequest, Until, R)>,
+    transfers: Vec<PendingTransfer<R>>,
+}
+
+/// What leadership is to be confirmed for.
+pub(super) enum Asked<R> {
+    Query {
+        query: Bytes,
+        reply: R,
+    },
+    Change {
+        change: ChangeRequest,
+        until: Until,
+        reply: R,
+    },
+}
+
+impl<R> Asked<R> {
+    pub(super) fn into_reply(self) -> R {
+        match self {
+            Self::Query { reply, .. } | Self::Change { reply, .. } => reply,
+        }
+    }
+}
+
+struct PendingTransfer<R> {
+    target: Option<ServerId>,
+    deadline: Time,
+    reply: R,
+}
+
+type Answered<R> = Vec<(R, Result<Answer, Refusal>)>;
+
+impl<R> Requests<R> {
+    pub(super) fn new(writes_max: usize) -> Self {
+        Self {
+            writes: BTreeMap::new(),
+            writes_max,
+            reads: BTreeMap::new(),
+            last_read: ReadId(0),
+            changes: Vec::new(),
+            transfers: Vec::new(),
+        }
+    }
+
+    pub(super) fn check_room_for_write(&self) -> Result<(), Refusal> {
+        if self.writes.len() < self.writes_max {
+            return Ok(());
+        }
+        Err(Refusal::QueueFull {
+            what: "queue of pending writes",
+            max: self.writes_max,
+        })
+    }
+
+    pub(super) fn check_room_for_change(&self) -> Result<(), Refusal> {
+        if self.changes.len() + self.transfers.len() < CHANGES_MAX {
+            return Ok(());
+        }
+        Err(Refusal::QueueFull {
+            what: "queue of pending changes",
+            max: CHANGES_MAX,
+        })
+    }
+
+    /// `reply` is `None` if nobody asked for the entry.
+    pub(super) fn wait_for_write(&mut self, id: LogId, reply: Option<R>) {
+        self.writes.insert((id.index, id.term), reply);
+    }
+
+    /// Takes one proposal at or before `index`, which is applied; `None` if there is no more.
+    pub(super) fn take_write(&mut self, index: Index) -> Option<(LogId, Option<R>)> {
+        let first = self
+            .writes
+            .first_entry()
+            .filter(|first| first.key().0 <= index)?;
+        let (index, term) = *first.key();
+        Some((LogId { term, index }, first.remove()))
+    }
+
+    pub(super) fn next_read(&mut self) -> ReadId {
+        self.last_read = ReadId(self.last_read.0 + 1);
+        self.last_read
+    }
+
+    pub(super) fn wait_for_read(&mut self, id: ReadId, asked: Asked<R>) {
+        self.reads.insert(id, asked);
+    }
+
+    pub(super) fn take_read(&mut self, id: ReadId) -> Asked<R> {
+        self.reads
+            .remove(&id)
+            .expect("the engine answers each read once")
+    }
+
+    pub(super) fn wait_for_change(&mut self, change: ChangeRequest, until: Until, reply: R) {
+        self.changes.push((change, until, reply));
+    }
+
+    pub(super) fn wait_for_transfer(&mut self, target: Option<ServerId>, deadline: Time, reply: R) {
+        self.transfers.push(PendingTransfer {
+            target,
+            deadline,
+            reply,
+        });
+    }
+
+    pub(super) fn nobody_waits(&self) -> bool {
+        self.changes.is_empty() && self.transfers.is_empty()
+    }
+
+    /// When to look at those who wait, though nothing happens.
+    pub(super) fn due(&self) -> Time {
+        self.transfers
+            .iter()
+            .map(|transfer| transfer.deadline)
+            .min()
+            .unwrap_or(Time::NEVER)
+    }
+
+    pub(super) fn take_answered_changes(
+        &mut self,
+        committed: &ConfigurationStatus,
+        in_force: &Configuration,
+        leads: bool,
+    ) -> Answered<R> {
+        let mut answered = Vec::new();
+        for (change, until, reply) in std::mem::take(&mut self.changes) {
+            let holds = match until {
+                Until::Committed => change.is_begun(&committed.configuration),
+                Until::Effective => change.is_effective(&committed.configuration),
+            };
+            if holds {
+                answered.push((reply, Ok(Answer::Changed(committed.clone()))));
+            } else if !leads || !change.is_begun(in_force) {
+                // Another leader may finish it; a later change may have undone it.
+                answered.push((reply, Err(Refusal::OutcomeUnknown)));
+            } else {
+                self.changes.push((change, until, reply));
+            }
+        }
+        answered
+    }
+
+    pub(super) fn take_answered_transfers(
+        &mut self,
+        now: Time,
+        me: ServerId,
+        standing: Standing,
+        transferring: bool,
+    ) -> Answered<R> {
+        let mut answered = Vec::new();
+        for transfer in std::mem::take(&mut self.transfers) {
+            let leads = standing.role == Role::Leader;
+            let is_over = leads && !transferring;
+            if standing.leader.is_some_and(|leader| leader != me)
+                || (is_over && transfer.target == Some(me))
+            {
+                answered.push((transfer.reply, Ok(Answer::Transferred(standing))));
+            } else if is_over || now >= transfer.deadline {
+                answered.push((transfer.reply, Err(Refusal::TransferFailed)));
+            } else {
+                self.transfers.push(transfer);
+            }
+        }
+        answered
+    }
+}
