@@ -1,1 +1,29 @@
+//! The policy of the operator: what to do next, given what is wanted and what is seen. No I/O, no
+//! clock, no randomness: ages and a drawn id come with the inventory.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod identity;
+pub mod ids;
+pub mod inventory;
+pub mod plan;
+pub mod refusal;
+pub mod step;
+pub mod verdict;
+pub mod wanted;
+
+pub use identity::{Discarded, Identity, IdentityCopy, IdentityRecord};
+pub use ids::{ClusterId, NodeName, ServerId};
+pub use inventory::{
+    Configuration, Instance, Inventory, LogId, Node, Observation, Progress, Purpose, Role, Server,
+    ServerView,
+};
+pub use plan::{Plan, PlannedStep, plan};
+pub use refusal::{Blocked, Refusal, Rule};
+pub use step::Step;
+pub use verdict::{
+    ConditionFact, ConditionKind, LeaderFact, Member, MemberState, Operation, OperationKind,
+    QuorumFact, Verdict, verdict,
+};
+pub use wanted::{OnTotalLoss, Wanted};

@@ -1,0 +1,159 @@
+//! Why a rule does nothing, in numbers.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::ids::{ClusterId, NodeName, ServerId};
+
+/// A rule that would act but must not, or waits. It yields to the next rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Which rule.
+    pub rule: Rule,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// The rules, in order of precedence (design, "Life of a reconcile").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// 0: who the cluster is.
+    Identity,
+    /// 1
+    Paused,
+    /// 2
+    QuorumLost,
+    /// 3
+    Finish,
+    /// 4
+    Repair,
+    /// 5
+    Bootstrap,
+    /// 6
+    Objects,
+    /// 7
+    Operation,
+    /// 8
+    Scale,
+}
+
+/// Why.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// `spec.paused`.
+    #[error("paused")]
+    Paused,
+    /// The identity object cannot be read.
+    #[error("{place} cannot be read: {reason}")]
+    IdentityUnreadable {
+        /// Which place.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Two places name different clusters.
+    #[error("{place} is of cluster {found}, but the identity says {recorded}")]
+    IdentityDisagrees {
+        /// What the record says (or the first place, if there is no record).
+        recorded: ClusterId,
+        /// Which place differs.
+        place: String,
+        /// What it says.
+        found: ClusterId,
+    },
+    /// Too few fresh servers yet.
+    #[error("{fresh} of {needed} servers are there")]
+    WaitingForServers {
+        /// How many fresh servers answered.
+        fresh: u32,
+        /// How many are waited for.
+        needed: u32,
+        /// From when fewer will do; `None`: no more.
+        fewer_in: Option<Duration>,
+    },
+    /// More voters are lost for good than a quorum allows.
+    #[error("quorum lost: {live} of {voters} voters live, {quorum} are needed")]
+    QuorumLost {
+        /// Voters that are not lost.
+        live: u32,
+        /// Voters.
+        voters: u32,
+        /// How many are needed.
+        quorum: u32,
+    },
+    /// Too few voters answer, though they may live.
+    #[error("{answering} of {voters} voters answer, {quorum} are needed")]
+    NoQuorumAnswers {
+        /// Voters that answered.
+        answering: u32,
+        /// Voters.
+        voters: u32,
+        /// How many are needed.
+        quorum: u32,
+    },
+    /// Nobody leads.
+    #[error("no leader for {} ms", lasting.as_millis())]
+    NoLeader {
+        /// For how long.
+        lasting: Duration,
+    },
+    /// The leader has not committed in its term, does not serve, or hands leadership over.
+    #[error("leader {leader} of term {term} cannot change the configuration yet")]
+    LeaderNotReady {
+        /// Which.
+        leader: ServerId,
+        /// Its term.
+        term: u64,
+    },
+    /// A joint change, or an uncommitted configuration.
+    #[error("configuration {index} is in flight")]
+    ChangeInFlight {
+        /// Index of its entry.
+        index: u64,
+    },
+    /// Learners have not caught up.
+    #[error("{servers:?} catch up")]
+    CatchingUp {
+        /// Who.
+        servers: Vec<ServerId>,
+    },
+    /// Learners that could not catch up and are tried again.
+    #[error("{servers:?} do not catch up")]
+    Stalled {
+        /// Who.
+        servers: Vec<ServerId>,
+    },
+    /// A voter is lost, and no fresh server is there to take its place.
+    #[error("no fresh server for {lost} of {node}")]
+    NoFreshServer {
+        /// The lost voter.
+        lost: ServerId,
+        /// Its node, if known.
+        node: NodeName,
+    },
+    /// Fewer voters than `minMajority` would be left.
+    #[error("{replicas} servers are fewer than minMajority {min_majority}")]
+    BelowMinMajority {
+        /// Wanted.
+        replicas: u32,
+        /// The bound.
+        min_majority: u32,
+    },
+    /// Those that stay would have no quorum.
+    #[error("of {voters} voters that would stay {live} answer, {quorum} are needed")]
+    NoQuorumAfterwards {
+        /// Voters that would stay and answer.
+        live: u32,
+        /// Voters that would stay.
+        voters: u32,
+        /// How many are needed.
+        quorum: u32,
+    },
+    /// No voter could take leadership.
+    #[error("no voter can take over from {leader}")]
+    NoTransferTarget {
+        /// The leader.
+        leader: ServerId,
+    },
+}
