@@ -1,0 +1,229 @@
+//! What a person asks for.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod_template::PodTemplate;
+use crate::status::RaftClusterStatus;
+
+/// The servers of one Raft group, and what they replicate.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "kontiki.dev",
+    version = "v1alpha1",
+    kind = "RaftCluster",
+    namespaced,
+    status = "RaftClusterStatus",
+    shortname = "raft",
+    derive = "PartialEq",
+    doc = "A Raft group of replicated state machines, run as pods.",
+    cel,
+    validation = Rule::new("size(self.metadata.name) <= 40")
+        .message("metadata.name must be at most 40 characters"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label that begins with a letter: lower-case \
+            letters, digits and '-', the last no '-'"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Voters", type_ = "integer", json_path = ".status.quorum.voters"),
+    printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader.pod"),
+    printcolumn(name = "Margin", type_ = "integer", json_path = ".status.quorum.margin"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.raft.minMajority <= self.replicas")
+    .message("raft.minMajority must be at most replicas")
+    .field_path(".raft.minMajority"))]
+pub struct RaftClusterSpec {
+    /// Number of voters, 1 to 9. An even number tolerates no more losses than one less, and is
+    /// allowed with a warning.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 9")
+        .message("replicas must be between 1 and 9"))]
+    pub replicas: i32,
+
+    /// Image of the node; by default the one that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When the image is pulled; by default Kubernetes' own rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// What is replicated.
+    pub state_machine: StateMachineSpec,
+
+    /// Where its state lives.
+    pub storage: StorageSpec,
+
+    /// Timing and quorum.
+    #[serde(default)]
+    pub raft: RaftSpec,
+
+    /// What pods carry beside what the operator decides.
+    #[serde(default, skip_serializing_if = "PodTemplate::is_empty")]
+    pub pod_template: PodTemplate,
+
+    /// The Service that clients use.
+    #[serde(default)]
+    pub service: ServiceSpec,
+
+    /// What to do when data is lost.
+    #[serde(default)]
+    pub recovery: RecoverySpec,
+
+    /// Report, but touch nothing.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// What is replicated.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateMachineSpec {
+    /// Kv: ordered keys and values. Counter: one number. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("stateMachine.kind is immutable"))]
+    pub kind: StateMachineKind,
+}
+
+/// The machines of the shipped image.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum StateMachineKind {
+    /// Ordered keys and values.
+    Kv,
+    /// One number.
+    Counter,
+}
+
+/// Where the state lives.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageSpec {
+    /// Memory: a server's state is gone with its process; once a quorum of servers is gone at the
+    /// same time, as after a power cut, all data is. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("storage.mode is immutable"))]
+    pub mode: StorageMode,
+}
+
+/// Modes of storage.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum StorageMode {
+    /// In the memory of the servers.
+    Memory,
+}
+
+/// Timing and quorum.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.electionTimeoutMilliseconds > self.heartbeatMilliseconds")
+    .message("raft.electionTimeoutMilliseconds must be above raft.heartbeatMilliseconds"))]
+pub struct RaftSpec {
+    /// Interval of the leader's signs of life, 1 to 60000.
+    #[serde(default = "default_heartbeat_milliseconds")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 60000")
+        .message("raft.heartbeatMilliseconds must be between 1 and 60000"))]
+    pub heartbeat_milliseconds: i32,
+
+    /// Shortest time without a leader after which a server asks for votes, up to 600000; the
+    /// longest is twice this.
+    #[serde(default = "default_election_timeout_milliseconds")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 600000")
+        .message("raft.electionTimeoutMilliseconds must be between 1 and 600000"))]
+    pub election_timeout_milliseconds: i32,
+
+    /// Lower bound of a quorum, 1 to `replicas`: a quorum is a majority or this, whichever is
+    /// more.
+    #[serde(default = "default_min_majority")]
+    #[x_kube(validation = Rule::new("self >= 1").message("raft.minMajority must be at least 1"))]
+    pub min_majority: i32,
+}
+
+impl Default for RaftSpec {
+    fn default() -> Self {
+        Self {
+            heartbeat_milliseconds: default_heartbeat_milliseconds(),
+            election_timeout_milliseconds: default_election_timeout_milliseconds(),
+            min_majority: default_min_majority(),
+        }
+    }
+}
+
+fn default_heartbeat_milliseconds() -> i32 {
+    100
+}
+
+fn default_election_timeout_milliseconds() -> i32 {
+    1000
+}
+
+fn default_min_majority() -> i32 {
+    1
+}
+
+/// The Service that clients use.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// Type of the Service.
+    #[serde(rename = "type")]
+    pub type_: ServiceType,
+
+    /// Annotations of the Service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Types of Service, as in `core/v1`.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ServiceType {
+    /// Reached within the Kubernetes cluster.
+    #[default]
+    ClusterIP,
+    /// Reached at a port of every Kubernetes node.
+    NodePort,
+    /// Reached through a load balancer.
+    LoadBalancer,
+}
+
+/// When an image is pulled, as in `core/v1`.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ImagePullPolicy {
+    /// At every start of a pod.
+    Always,
+    /// If the Kubernetes node does not have it.
+    IfNotPresent,
+    /// Not at all.
+    Never,
+}
+
+/// What to do when data is lost.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RecoverySpec {
+    /// Halt: report `QuorumLost` and do nothing. StartEmpty: start again as a new cluster without
+    /// data.
+    pub on_total_loss: OnTotalLoss,
+}
+
+/// What to do once a quorum of servers has lost its state.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum OnTotalLoss {
+    /// Report it and do nothing.
+    #[default]
+    Halt,
+    /// Start again as a new cluster without data.
+    StartEmpty,
+}
