@@ -111,6 +111,7 @@ pub enum StateMachineKind {
 /// Where the state lives.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(cel)]
 pub struct StorageSpec {
     /// Memory: a server's state is gone with its process; once a quorum of servers is gone at the
     /// same time, as after a power cut, all data is. Immutable.
