@@ -43,6 +43,10 @@ pub struct IdentityRecord {
     pub voters: BTreeMap<NodeName, ServerId>,
     /// Set before `Activate` is sent: from then on data may be there to be lost.
     pub initialized: bool,
+    /// The identity that was discarded before this one. A server or copy that still holds it is
+    /// stale, and no disagreement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<ClusterId>,
     /// An initialized cluster that `StartEmpty` gave up before this one: a lasting condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<ClusterId>,

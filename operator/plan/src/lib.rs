@@ -9,7 +9,9 @@ pub mod ids;
 pub mod inventory;
 pub mod plan;
 pub mod refusal;
+mod rules;
 pub mod step;
+mod survey;
 pub mod verdict;
 pub mod wanted;
 

@@ -18,23 +18,23 @@ pub struct Blocked {
 /// The rules, in order of precedence (design, "Life of a reconcile").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// 0: who the cluster is.
-    Identity,
-    /// 1
+    /// 1: report, touch nothing.
     Paused,
-    /// 2
+    /// Before 2: all places name one cluster, or nothing is touched.
+    Identity,
+    /// 2: act only on an explicit decision.
     QuorumLost,
-    /// 3
+    /// 3: a change in the Raft log goes first.
     Finish,
-    /// 4
+    /// 4: servers, addresses, a leader, lost state.
     Repair,
-    /// 5
+    /// 5: once.
     Bootstrap,
-    /// 6
+    /// 6: everything beside the servers.
     Objects,
-    /// 7
+    /// 7: learners on their way.
     Operation,
-    /// 8
+    /// 8: up and down.
     Scale,
 }
 
@@ -149,6 +149,12 @@ pub enum Refusal {
         voters: u32,
         /// How many are needed.
         quorum: u32,
+    },
+    /// A server without a home that is known may be above the ordinals wanted.
+    #[error("where {server} is is not known")]
+    UnknownHome {
+        /// Which.
+        server: ServerId,
     },
     /// No voter could take leadership.
     #[error("no voter can take over from {leader}")]

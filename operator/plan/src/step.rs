@@ -125,7 +125,8 @@ pub enum Step {
         /// The cluster.
         cluster: ClusterId,
     },
-    /// Delete this pod (end this process) so that a fresh server takes its place.
+    /// Delete this pod (end this process) so that a fresh server takes its place. What its server
+    /// holds is of no use: it is out of the committed configuration, or of a discarded identity.
     Restart {
         /// The node.
         node: NodeName,

@@ -1,0 +1,60 @@
+//! Rule 7: an operation in flight. Learners on their way are waited for; those that a newer spec
+//! does not want leave.
+
+use crate::ids::ServerId;
+use crate::inventory::Purpose;
+use crate::plan::Draft;
+use crate::refusal::Refusal;
+use crate::rules::{Flow, replace};
+use crate::step::Step;
+use crate::survey::{Fate, Survey};
+
+pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
+    let (Some(record), Some(configuration), Some(leader)) =
+        (survey.record, &survey.configuration, survey.ready_leader())
+    else {
+        return Flow::Continue;
+    };
+    if draft.changing {
+        return Flow::Continue;
+    }
+    // Learners that people added to stay are theirs.
+    let joining = configuration.learners.iter();
+    let joining = joining.filter(|(_, purpose)| **purpose != Purpose::Stay);
+    let is_wanted = |server: ServerId, purpose: Purpose| {
+        let ordinal = survey.ordinal(server);
+        let is_obsolete = match purpose {
+            Purpose::Replace(lost) => !configuration.voters.contains(&lost),
+            Purpose::Join | Purpose::Stay => false,
+        };
+        ordinal.is_some_and(|ordinal| ordinal < survey.wanted.replicas) && !is_obsolete
+    };
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        joining.partition(|(server, purpose)| is_wanted(**server, **purpose));
+    if !unwanted.is_empty() {
+        draft.step(Step::Remove {
+            via: leader.server(),
+            cluster: record.cluster,
+            servers: unwanted.into_iter().map(|(server, _)| *server).collect(),
+            configuration_index: configuration.index,
+        });
+        return Flow::Continue;
+    }
+    let (dead, living): (Vec<ServerId>, Vec<ServerId>) = wanted
+        .into_iter()
+        .map(|(server, _)| *server)
+        .partition(|server| survey.fate(*server) == Fate::Lost);
+    if !living.is_empty() {
+        draft.block(replace::waiting(leader, living));
+    }
+    for server in dead {
+        let home = survey.home(server).cloned().unwrap_or_default();
+        if !survey.fresh().iter().any(|seen| seen.node.name == home) {
+            draft.block(Refusal::NoFreshServer {
+                lost: server,
+                node: home,
+            });
+        }
+    }
+    Flow::Continue
+}
