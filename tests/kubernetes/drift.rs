@@ -16,8 +16,7 @@ pub async fn run(world: &World) -> Result<()> {
         .apply(&raft.namespace, &raft.manifest(3).to_string())
         .await?;
     raft.settled(3).await?;
-    let writers = Writers::start(&raft.client()?);
-    writers.all_acknowledged(PATIENCE).await?;
+    let writers = Writers::start(&raft).await?;
 
     let (pods, servers) = (identities(&raft.pods().await?), raft.server_ids().await?);
     world.operator.kill().await?;
@@ -43,14 +42,8 @@ pub async fn run(world: &World) -> Result<()> {
     );
     println!("  StatefulSet put back from 2 to 3, the lost server replaced");
 
-    let written = writers.stop().await?;
-    println!("  {}", written.summary());
-    let keys = written.verify_linearizably().await?;
-    for endpoint in raft.caught_up().await? {
-        written.verify_at(&endpoint).await?;
-    }
-    println!("  {keys} keys read linearizably and on each server");
-    Ok(())
+    writers.stop().await;
+    writers.verify(3).await
 }
 
 /// Pod UIDs with the number of restarts.

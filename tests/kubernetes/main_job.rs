@@ -2,46 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use kontiki_client::load::Report;
 
 use crate::World;
 use crate::cluster::checkout;
 use crate::raft::{PATIENCE, Raft};
 use crate::wait::until;
-use crate::writers::{WRITERS, Writers, Written};
+use crate::writers::{WRITERS, Writers};
 
 /// Acknowledged writes a second that each writer gets while nothing is disturbed.
 const RATE_MIN: f64 = 200.0;
 
 /// How long nothing is disturbed.
-const UNDISTURBED: Duration = Duration::from_secs(10);
+const UNDISTURBED_TIME: Duration = Duration::from_secs(10);
+
+/// Label of that section of the report.
+const UNDISTURBED: &str = "undisturbed";
 
 /// No writer may wait longer for an acknowledgement, whatever is done to the cluster.
 const GAP_MAX: Duration = Duration::from_secs(5);
-
-/// A disturbance and when it began and was over.
-struct Disturbance {
-    what: String,
-    from: Instant,
-    to: Instant,
-}
 
 pub async fn run(world: &World) -> Result<()> {
     let raft = world.namespace.raft("demo");
     apply_example(&raft).await?;
     columns(&raft).await?;
 
-    let writers = Writers::start(&raft.client()?);
-    writers.all_acknowledged(Duration::from_secs(30)).await?;
-    let from = Instant::now();
-    tokio::time::sleep(UNDISTURBED).await; // the length of a measurement
-    let undisturbed = (from, Instant::now());
-
-    let disturbances = disturb(world, &raft, &writers).await?;
-    let written = writers.stop().await?;
-    println!("  {}", written.summary());
-    report(&written, undisturbed, &disturbances)?;
-    verify(&raft, &written).await?;
+    let writers = Writers::start(&raft).await?;
+    writers.mark(UNDISTURBED);
+    tokio::time::sleep(UNDISTURBED_TIME).await; // the length of a measurement
+    disturb(world, &raft, &writers).await?;
+    let report = writers.stop().await;
+    judge(&writers, &report)?;
+    writers.verify(5).await?;
     delete(&raft).await
 }
 
@@ -86,62 +79,54 @@ async fn columns(raft: &Raft) -> Result<()> {
 }
 
 /// One disturbance after the other, each after the last one is dealt with.
-async fn disturb(world: &World, raft: &Raft, writers: &Writers) -> Result<Vec<Disturbance>> {
-    let mut disturbances = Vec::new();
-    let mut over = async |what: String, from: Instant| -> Result<()> {
-        writers
-            .all_acknowledged(Duration::from_secs(30))
-            .await
-            .with_context(|| what.clone())?;
-        let to = Instant::now();
-        println!("  {what}: settled after {:.1} s", (to - from).as_secs_f64());
-        disturbances.push(Disturbance { what, from, to });
-        Ok(())
-    };
-
+async fn disturb(world: &World, raft: &Raft, writers: &Writers) -> Result<()> {
     for replicas in [5, 3] {
-        let from = Instant::now();
-        raft.scale(replicas).await?;
-        raft.settled(replicas).await?;
-        over(format!("scale to {replicas}"), from).await?;
+        disturbance(writers, &format!("scaled to {replicas}"), async {
+            raft.scale(replicas).await?;
+            raft.settled(replicas).await
+        })
+        .await?;
     }
-
-    let (leader, before) = raft.leader().await?;
-    let from = Instant::now();
-    raft.replace_pod(&leader, &[]).await?;
-    raft.settled(3).await?;
-    let after = raft.leader().await?.1;
-    ensure!(
-        after.term > before.term,
-        "{leader} led before and after in term {}",
-        after.term
-    );
-    over(format!("leader's pod {leader} deleted"), from).await?;
-
+    disturbance(writers, "leader's pod deleted", async {
+        let (leader, before) = raft.leader().await?;
+        raft.replace_pod(&leader, &[]).await?;
+        raft.settled(3).await?;
+        let after = raft.leader().await?.1;
+        ensure!(after.term > before.term, "{leader} led before and after in term {}", after.term);
+        Ok(())
+    })
+    .await?;
     for ordinal in 0..3 {
         let pod = format!("demo-{ordinal}");
-        let before = raft.server_ids().await?;
-        let from = Instant::now();
-        raft.replace_pod(&pod, &[]).await?;
-        raft.settled(3).await?;
-        let kept = raft.server_ids().await?.intersection(&before).count();
-        ensure!(
-            kept == 2,
-            "{kept} of 3 servers are the same after {pod} was deleted"
-        );
-        over(format!("pod {pod} deleted"), from).await?;
+        disturbance(writers, &format!("pod {pod} deleted"), async {
+            let before = raft.server_ids().await?;
+            raft.replace_pod(&pod, &[]).await?;
+            raft.settled(3).await?;
+            let kept = raft.server_ids().await?.intersection(&before).count();
+            ensure!(kept == 2, "{kept} of 3 servers are the same after {pod} was deleted");
+            Ok(())
+        })
+        .await?;
     }
+    disturbance(writers, "operator killed in the middle of a scale-up to 5", async {
+        kill_operator_in_scale_up(world, raft).await?;
+        world.operator.up().await?;
+        raft.settled(5).await
+    })
+    .await
+}
 
-    let from = Instant::now();
-    kill_operator_in_scale_up(world, raft).await?;
-    world.operator.up().await?;
-    raft.settled(5).await?;
-    over(
-        "operator killed in the middle of a scale-up to 5".to_owned(),
-        from,
-    )
-    .await?;
-    Ok(disturbances)
+/// Does something to the cluster, in a section of the report, and waits until writers are served.
+async fn disturbance(
+    writers: &Writers,
+    what: &str,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    writers.mark(what);
+    let started = Instant::now();
+    work.await.with_context(|| what.to_owned())?;
+    println!("  {what}: settled after {:.1} s", started.elapsed().as_secs_f64());
+    writers.served().await.with_context(|| what.to_owned())
 }
 
 /// The operator dies when it has begun to scale up and the new servers do not vote yet.
@@ -168,54 +153,25 @@ async fn kill_operator_in_scale_up(world: &World, raft: &Raft) -> Result<()> {
 }
 
 /// Prints rates and gaps, and judges them.
-fn report(
-    written: &Written,
-    undisturbed: (Instant, Instant),
-    disturbances: &[Disturbance],
-) -> Result<()> {
-    let rate = written.slowest_rate(undisturbed.0, undisturbed.1);
-    println!("  undisturbed: {rate:.0} acknowledged writes/s by the slowest of {WRITERS} writers");
-    let mut too_long = Vec::new();
-    for Disturbance { what, from, to } in disturbances {
-        let gap = written.longest_gap(*from, *to);
+fn judge(writers: &Writers, report: &Report) -> Result<()> {
+    let mut faults = Vec::new();
+    // The first section is the one before the first mark.
+    for section in &report.sections[1..] {
+        let gap = section.longest_gap.max(section.longest_writer_gap);
+        let rate = writers.slowest_rate(section);
         println!(
-            "  longest gap of a writer: {:>7.1} ms  {what}",
-            gap.as_secs_f64() * 1000.0
+            "  longest gap {:>7.1} ms, slowest of {WRITERS} writers {rate:>4.0}/s: {}",
+            gap.as_secs_f64() * 1000.0,
+            section.label
         );
         if gap > GAP_MAX {
-            too_long.push(what.as_str());
+            faults.push(format!("gap of {:.1} s: {}", gap.as_secs_f64(), section.label));
+        }
+        if section.label == UNDISTURBED && rate < RATE_MIN {
+            faults.push(format!("{rate:.0} writes/s while undisturbed, not {RATE_MIN:.0}"));
         }
     }
-    if !too_long.is_empty() {
-        bail!(
-            "a writer waited longer than {} s: {}",
-            GAP_MAX.as_secs(),
-            too_long.join("; ")
-        );
-    }
-    ensure!(
-        rate >= RATE_MIN,
-        "{rate:.0} writes/s by a writer, not {RATE_MIN:.0}"
-    );
-    Ok(())
-}
-
-/// Every acknowledged key is there, by a linearizable read and on every server.
-async fn verify(raft: &Raft, written: &Written) -> Result<()> {
-    let keys = written.verify_linearizably().await?;
-    let endpoints = raft.caught_up().await?;
-    ensure!(
-        endpoints.len() == 5,
-        "{} servers to read from, not 5",
-        endpoints.len()
-    );
-    for endpoint in &endpoints {
-        written.verify_at(endpoint).await?;
-    }
-    println!(
-        "  {keys} keys read linearizably and on each of {} servers",
-        endpoints.len()
-    );
+    ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
 }
 

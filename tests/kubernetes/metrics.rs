@@ -39,8 +39,7 @@ pub async fn run(world: &World) -> Result<()> {
         .apply(&raft.namespace, &raft.manifest(3).to_string())
         .await?;
     raft.settled(3).await?;
-    let writers = Writers::start(&raft.client()?);
-    writers.all_acknowledged(PATIENCE).await?;
+    let writers = Writers::start(&raft).await?;
 
     let mut targets = Vec::new();
     for pod in raft.pods().await? {
@@ -71,7 +70,8 @@ pub async fn run(world: &World) -> Result<()> {
         "  leader, term, commit and apply progress and {} stages move",
         STAGES.len()
     );
-    writers.stop().await.map(drop)
+    writers.stop().await;
+    Ok(())
 }
 
 /// One leader, and the term that it says.

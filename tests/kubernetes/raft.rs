@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kontiki_client::proto::v1::StatusResponse;
-use kontiki_client::{Address, Admin, Client};
+use kontiki_client::{Address, Admin};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
@@ -201,24 +201,16 @@ impl Raft {
         .await
     }
 
-    /// A client that finds every server by the name of its pod, also of pods to come.
-    pub fn client(&self) -> Result<Client> {
-        Ok(Client::new(
-            (0..SERVERS_MAX).map(|ordinal| self.client_endpoint(ordinal)),
-        )?)
-    }
-
-    /// Where the server of an ordinal answers clients.
-    pub fn client_endpoint(&self, ordinal: u32) -> String {
-        format!(
-            "{0}-{ordinal}.{0}-peers.{1}.svc:7400",
-            self.name, self.namespace
-        )
+    /// Where its servers answer clients, by the names of their pods: also of pods to come.
+    pub fn client_endpoints(&self) -> Vec<String> {
+        (0..SERVERS_MAX)
+            .map(|ordinal| format!("{0}-{ordinal}.{0}-peers.{1}.svc:7400", self.name, self.namespace))
+            .collect()
     }
 
     /// Waits until the server of each pod has applied all that is committed now; where they answer
     /// clients.
-    pub async fn caught_up(&self) -> Result<Vec<Address>> {
+    pub async fn caught_up(&self) -> Result<Vec<String>> {
         let commit = self.leader().await?.1.commit_index;
         until_ok(
             "every server has applied what is committed",
