@@ -1,0 +1,133 @@
+//! Why the command did not succeed, what to do about it, and its exit status.
+
+use std::fmt;
+
+use kontiki_client::proto::reason;
+use kontiki_client::{Error, local_reason};
+
+/// The end of a command that did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client says so.
+    Client(Error),
+    /// The key is not there.
+    NotFound { key: String },
+    /// Something here, before or after the cluster was asked.
+    Local { message: String },
+    /// An argument that only made sense of itself.
+    Usage { message: String },
+}
+
+impl Failure {
+    /// The exit status, as `--help` documents it.
+    pub fn status(&self) -> u8 {
+        match self {
+            Failure::Client(Error::Failed { .. }) | Failure::Local { .. } => 1,
+            Failure::Client(Error::Invalid { .. }) | Failure::Usage { .. } => 2,
+            Failure::NotFound { .. } => 3,
+            Failure::Client(Error::Unknown { .. }) => 4,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Client(error) => {
+                write!(f, "{error}")?;
+                match advice(error) {
+                    Some(advice) => write!(f, "\n  {advice}"),
+                    None => Ok(()),
+                }
+            }
+            Failure::NotFound { key } => write!(f, "not found: there is no key `{key}`"),
+            Failure::Local { message } | Failure::Usage { message } => f.write_str(message),
+        }
+    }
+}
+
+/// What a person can do about it.
+fn advice(error: &Error) -> Option<&'static str> {
+    let reason = match error {
+        Error::Unknown { .. } => {
+            return Some(
+                "it may have been applied, or may be yet: read what it would have changed before \
+                 sending it again",
+            );
+        }
+        Error::Invalid { .. } => return None,
+        Error::Failed { reason, .. } => reason,
+    };
+    Some(match reason.as_str() {
+        local_reason::UNREACHABLE => {
+            "check that a server listens there, or name others: --endpoints (client ports, 7400) \
+             and --admin-endpoints (peer ports, 7401)"
+        }
+        local_reason::NO_ANSWER => {
+            "check that these are the right ports: --endpoints takes client ports (7400), \
+             --admin-endpoints peer ports (7401)"
+        }
+        reason::NOT_LEADER | reason::NO_LEADER | reason::QUORUM_LOST => {
+            "see who is there with `kontiki status`; wait for a leader with `kontiki await-leader`"
+        }
+        reason::NOT_ACTIVATED => {
+            "the cluster accepts writes once its operator has activated it; see `kontiki status`"
+        }
+        reason::NOT_A_MEMBER => {
+            "this server waits to be bootstrapped or added; see `kontiki status`"
+        }
+        reason::QUEUE_FULL => "the leader has more to do than it can hold; try again later",
+        reason::STOPPING | reason::TRANSFERRING | reason::NO_COMMIT => "try again",
+        reason::WRONG_MACHINE => {
+            "this cluster runs another state machine; use `kontiki write` and `kontiki read`"
+        }
+        reason::UNSTABLE_CONFIG => {
+            "another change is in flight; see `kontiki members`, and ask again when it is done"
+        }
+        reason::NOT_A_VOTER => "see who votes with `kontiki members`",
+        reason::LAST_SERVER => "add another server first",
+        reason::BELOW_MIN_MAJORITY => {
+            "add a server first; see min_majority in `kontiki status --output json`"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_tell_failed_from_unknown() {
+        let failed = Error::Failed {
+            reason: reason::NO_LEADER.to_owned(),
+            message: "no leader is known".to_owned(),
+            endpoint: "h:1".to_owned(),
+            attempts: 3,
+        };
+        let unknown = Error::Unknown {
+            message: "the connection broke".to_owned(),
+            endpoint: "h:1".to_owned(),
+        };
+        let invalid = Error::Invalid {
+            message: "the key is empty".to_owned(),
+        };
+        assert_eq!(Failure::Client(failed).status(), 1);
+        assert_eq!(Failure::Client(invalid).status(), 2);
+        assert_eq!(
+            Failure::NotFound {
+                key: "k".to_owned()
+            }
+            .status(),
+            3
+        );
+        let unknown = Failure::Client(unknown);
+        assert_eq!(unknown.status(), 4);
+        let text = unknown.to_string();
+        assert!(
+            text.contains("outcome unknown at h:1: the connection broke"),
+            "{text}"
+        );
+        assert!(text.contains("read what it would have changed"), "{text}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Arguments in, one answer out: text on stdout, errors on stderr, and an exit status that tells
+//! *failed* from *unknown*.
+
+mod admin;
+mod arguments;
+mod bytes;
+mod failure;
+mod kv;
+mod load;
+mod shown;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use kontiki_client::{Admin, Client, Error, Options};
+
+pub use arguments::Arguments;
+use arguments::Command;
+use failure::Failure;
+use shown::Shown;
+
+/// Runs one command.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let output = arguments.output;
+    let result = match answer(arguments).await {
+        Ok(shown) => print(&shown.render(output)).and_then(|()| shown.verdict.map_or(Ok(()), Err)),
+        Err(failure) => Err(failure),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kontiki: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+async fn answer(arguments: Arguments) -> Result<Shown, Failure> {
+    let options = Options {
+        timeout: arguments.timeout,
+        ..Options::default()
+    };
+    let client = || Client::with_options(&arguments.endpoints, options.clone());
+    let admin = || Admin::with_options(&arguments.admin_endpoints, options.clone());
+    match arguments.command {
+        Command::Put(put) => kv::put(&client()?, put).await,
+        Command::Get(get) => kv::get(&client()?, get).await,
+        Command::Delete(delete) => kv::delete(&client()?, delete).await,
+        Command::Range(range) => kv::range(&client()?, range).await,
+        Command::Write(write) => kv::write(&client()?, write).await,
+        Command::Read(read) => kv::read(&client()?, read).await,
+        Command::Status => admin::status(&admin()?).await,
+        Command::Members => admin::members(&admin()?).await,
+        Command::AddServer(add) => admin::add_server(&admin()?, add).await,
+        Command::RemoveServer(remove) => admin::remove_server(&admin()?, remove).await,
+        Command::ReplaceServer(replace) => admin::replace_server(&admin()?, replace).await,
+        Command::TransferLeadership(transfer) => {
+            admin::transfer_leadership(&admin()?, transfer).await
+        }
+        Command::TriggerElection(trigger) => admin::trigger_election(&admin()?, trigger).await,
+        Command::AwaitLeader => admin::await_leader(&admin()?, arguments.timeout).await,
+        Command::Load(load) => load::run(&arguments.endpoints, options.clone(), load).await,
+        Command::Completions { shell } => Ok(completions(shell)),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Shown {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "kontiki", &mut script);
+    Shown::raw(script)
+}
+
+/// Writes to stdout; a reader that has gone away is no failure.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Local {
+            message: format!("cannot write the answer to stdout: {error}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Client(error)
+    }
+}
