@@ -7,7 +7,7 @@ use futures::StreamExt;
 use prost::bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use kontiki_proto::v1::streamed_result;
 use kontiki_proto::v1::{
@@ -148,6 +148,16 @@ fn not_sent(endpoint: &Address) -> Error {
     }
 }
 
+/// How a stream ended.
+enum Ended {
+    /// The server answered the call with an error at once.
+    Refused(Verdict),
+    /// With an error after it had begun.
+    Broken(String),
+    /// The server closed it.
+    InOrder,
+}
+
 /// The background half of a stream.
 struct Open {
     router: Arc<Router>,
@@ -164,9 +174,9 @@ impl Open {
         // Sending goes on beside this: servers may answer with headers only after a first message.
         let ended = match client.write_stream(ReceiverStream::new(outgoing)).await {
             Ok(response) => self.receive(response.into_inner(), &in_flight).await,
-            Err(status) => Some(status),
+            Err(status) => Ended::Refused(judge(&status)),
         };
-        if ended.is_some() {
+        if !matches!(ended, Ended::InOrder) {
             self.router.disconnect(&self.endpoint, &self.connection);
             self.router.forget_leader(&self.endpoint);
         }
@@ -179,20 +189,20 @@ impl Open {
         sending.abort();
         let _ = (&mut sending).await;
         for waiter in left.into_values() {
-            let _ = waiter.result.send(Err(self.without_result(ended.as_ref())));
+            let _ = waiter.result.send(Err(self.without_result(&ended)));
         }
     }
 
-    /// Hands results to their waiters until the stream ends; with what it ended, unless in order.
+    /// Hands results to their waiters until the stream ends.
     async fn receive(
         &self,
         mut results: Streaming<WriteStreamResponse>,
         in_flight: &InFlight,
-    ) -> Option<Status> {
+    ) -> Ended {
         while let Some(message) = results.next().await {
             let message = match message {
                 Ok(message) => message,
-                Err(status) => return Some(status),
+                Err(status) => return Ended::Broken(status.message().to_owned()),
             };
             for StreamedResult { id, result } in message.results {
                 let waiter = in_flight
@@ -205,7 +215,7 @@ impl Open {
                 }
             }
         }
-        None
+        Ended::InOrder
     }
 
     fn outcome(&self, result: Option<streamed_result::Result>) -> Result<Written, Error> {
@@ -254,25 +264,27 @@ impl Open {
     }
 
     /// What became of a command that was handed to the transport and has no result.
-    fn without_result(&self, ended: Option<&Status>) -> Error {
+    fn without_result(&self, ended: &Ended) -> Error {
         let endpoint = self.endpoint.to_string();
-        match ended.map(judge) {
-            // Only a stream that was refused as a whole ends so: none of its commands was proposed.
-            Some(Verdict::Failed {
+        let message = match ended {
+            // The whole call failed, by the server's word: none of its commands was proposed.
+            Ended::Refused(Verdict::Failed {
                 reason, message, ..
-            }) if reason == crate::local_reason::UNREACHABLE => Error::Failed {
-                reason,
-                message,
-                endpoint,
-                attempts: 1,
-            },
-            Some(Verdict::Failed { message, .. } | Verdict::Unknown { message, .. }) => {
-                Error::Unknown { message, endpoint }
+            }) => {
+                let (reason, message) = (reason.clone(), message.clone());
+                return Error::Failed {
+                    reason,
+                    message,
+                    endpoint,
+                    attempts: 1,
+                };
             }
-            None => Error::Unknown {
-                message: "the stream ended without a result for the command".to_owned(),
-                endpoint,
-            },
+            Ended::Refused(Verdict::Unknown { message, .. }) | Ended::Broken(message) => message,
+            Ended::InOrder => "the stream ended without a result for the command",
+        };
+        Error::Unknown {
+            message: message.to_owned(),
+            endpoint,
         }
     }
 }

@@ -92,7 +92,11 @@ async fn disturb(world: &World, raft: &Raft, writers: &Writers) -> Result<()> {
         raft.replace_pod(&leader, &[]).await?;
         raft.settled(3).await?;
         let after = raft.leader().await?.1;
-        ensure!(after.term > before.term, "{leader} led before and after in term {}", after.term);
+        ensure!(
+            after.term > before.term,
+            "{leader} led before and after in term {}",
+            after.term
+        );
         Ok(())
     })
     .await?;
@@ -103,16 +107,23 @@ async fn disturb(world: &World, raft: &Raft, writers: &Writers) -> Result<()> {
             raft.replace_pod(&pod, &[]).await?;
             raft.settled(3).await?;
             let kept = raft.server_ids().await?.intersection(&before).count();
-            ensure!(kept == 2, "{kept} of 3 servers are the same after {pod} was deleted");
+            ensure!(
+                kept == 2,
+                "{kept} of 3 servers are the same after {pod} was deleted"
+            );
             Ok(())
         })
         .await?;
     }
-    disturbance(writers, "operator killed in the middle of a scale-up to 5", async {
-        kill_operator_in_scale_up(world, raft).await?;
-        world.operator.up().await?;
-        raft.settled(5).await
-    })
+    disturbance(
+        writers,
+        "operator killed in the middle of a scale-up to 5",
+        async {
+            kill_operator_in_scale_up(world, raft).await?;
+            world.operator.up().await?;
+            raft.settled(5).await
+        },
+    )
     .await
 }
 
@@ -125,7 +136,10 @@ async fn disturbance(
     writers.mark(what);
     let started = Instant::now();
     work.await.with_context(|| what.to_owned())?;
-    println!("  {what}: settled after {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "  {what}: settled after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     writers.served().await.with_context(|| what.to_owned())
 }
 
@@ -165,10 +179,16 @@ fn judge(writers: &Writers, report: &Report) -> Result<()> {
             section.label
         );
         if gap > GAP_MAX {
-            faults.push(format!("gap of {:.1} s: {}", gap.as_secs_f64(), section.label));
+            faults.push(format!(
+                "gap of {:.1} s: {}",
+                gap.as_secs_f64(),
+                section.label
+            ));
         }
         if section.label == UNDISTURBED && rate < RATE_MIN {
-            faults.push(format!("{rate:.0} writes/s while undisturbed, not {RATE_MIN:.0}"));
+            faults.push(format!(
+                "{rate:.0} writes/s while undisturbed, not {RATE_MIN:.0}"
+            ));
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));

@@ -204,7 +204,12 @@ impl Raft {
     /// Where its servers answer clients, by the names of their pods: also of pods to come.
     pub fn client_endpoints(&self) -> Vec<String> {
         (0..SERVERS_MAX)
-            .map(|ordinal| format!("{0}-{ordinal}.{0}-peers.{1}.svc:7400", self.name, self.namespace))
+            .map(|ordinal| {
+                format!(
+                    "{0}-{ordinal}.{0}-peers.{1}.svc:7400",
+                    self.name, self.namespace
+                )
+            })
             .collect()
     }
 

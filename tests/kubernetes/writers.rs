@@ -1,13 +1,11 @@
 //! Four writers of unique keys, and the check that every acknowledged write is where it was
 //! acknowledged to be.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use kontiki_client::load::{self, Outcome, Plan, Report, Section, Verify};
 use kontiki_client::{Client, Consistency, Range};
+use std::collections::BTreeSet;
 
 use crate::raft::{PATIENCE, Raft};
 
@@ -36,7 +34,10 @@ impl Writers {
             ..Plan::default()
         };
         let run = load::Writers::start(raft.client_endpoints(), plan)?;
-        let writers = Writers { raft: raft.clone(), run };
+        let writers = Writers {
+            raft: raft.clone(),
+            run,
+        };
         writers.served().await?;
         Ok(writers)
     }
@@ -60,10 +61,20 @@ impl Writers {
     /// Stops them after the writes in flight; what they saw.
     pub async fn stop(&self) -> Report {
         let report = self.run.stop().await;
-        let Section { acknowledged, failed, unknown, ref last_error, .. } = report.total;
+        let Section {
+            acknowledged,
+            failed,
+            unknown,
+            ref last_error,
+            ..
+        } = report.total;
         println!(
             "  {acknowledged} writes acknowledged, {failed} failed, {unknown} unknown{}{}",
-            if last_error.is_some() { "; the last error: " } else { "" },
+            if last_error.is_some() {
+                "; the last error: "
+            } else {
+                ""
+            },
             last_error.as_deref().unwrap_or_default()
         );
         report
@@ -87,9 +98,17 @@ impl Writers {
     /// up: all are there as acknowledged, and nothing is that was said to have failed.
     pub async fn verify(&self, servers: usize) -> Result<()> {
         let endpoints = self.raft.caught_up().await?;
-        ensure!(endpoints.len() == servers, "{} servers to read, not {servers}", endpoints.len());
+        ensure!(
+            endpoints.len() == servers,
+            "{} servers to read, not {servers}",
+            endpoints.len()
+        );
         let acknowledged = self.run.acknowledged();
-        let options = Verify { servers: endpoints, catch_up_timeout: PATIENCE, ..Verify::default() };
+        let options = Verify {
+            servers: endpoints,
+            catch_up_timeout: PATIENCE,
+            ..Verify::default()
+        };
         let found = load::verify(self.raft.client_endpoints(), &acknowledged, options).await?;
         ensure!(
             found.is_complete(),
@@ -99,7 +118,10 @@ impl Writers {
             found.missing.first()
         );
         self.nothing_else().await?;
-        println!("  {} keys read linearizably and on each of {servers} servers", found.keys);
+        println!(
+            "  {} keys read linearizably and on each of {servers} servers",
+            found.keys
+        );
         Ok(())
     }
 
