@@ -57,7 +57,7 @@ impl Raft {
 
     pub(crate) fn campaign(&mut self, now: Time, is_forced: bool) {
         self.fail_reads();
-        self.term = self.term.next();
+        self.enter_term(self.term.next());
         self.vote = Some(self.id);
         let timeout = self.draw_election_timeout();
         self.state = State::Candidate(self.candidacy(now + timeout));

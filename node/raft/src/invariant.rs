@@ -16,15 +16,12 @@ impl Raft {
             "the log holds nothing of a later term"
         );
         match &self.state {
-            State::Follower(follower) => {
+            State::Follower(_) => {
                 assert!(
-                    follower.verified >= self.commit,
+                    self.verified >= self.commit,
                     "what is committed matches the leader's"
                 );
-                assert!(
-                    follower.verified <= last,
-                    "what is verified is within the log"
-                );
+                assert!(self.verified <= last, "what is verified is within the log");
             }
             State::Leader(leader) => {
                 assert_eq!(self.vote, Some(self.id), "a leader voted for itself");

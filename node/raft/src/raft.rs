@@ -16,7 +16,7 @@ use crate::types::{Index, LogId, ServerId, Term, Time};
 
 /// One server of a cluster. See the crate's documentation for what its driver must do.
 ///
-/// Invariant: `commit <= verified` on a follower, and the log is never cut at or below `commit`.
+/// Invariant: `commit <= verified` unless it leads, and the log is never cut at or below `commit`.
 #[derive(Clone, Debug)]
 pub struct Raft {
     pub(crate) id: ServerId,
@@ -31,6 +31,9 @@ pub struct Raft {
     pub(crate) commit: Index,
     /// The log is persistent through here.
     pub(crate) persisted: Index,
+    /// The log is known to match that of the term's leader through here: all that may be
+    /// acknowledged to it or committed by its word. Outlives a pre-candidacy in the same term.
+    pub(crate) verified: Index,
     /// Counts truncations: a report of persistence from before one says nothing about now.
     pub(crate) generation: u64,
     pub(crate) state: State,
@@ -53,8 +56,6 @@ pub(crate) struct Follower {
     /// When the leader was last heard.
     pub(crate) heard: Time,
     pub(crate) election_due: Time,
-    /// The log is known to match the leader's through here: all that may be acknowledged.
-    pub(crate) verified: Index,
     /// An acknowledgement is to be sent at the end of the turn.
     pub(crate) ack_due: bool,
     /// The leader's process seems to be gone; anything from it clears this.
@@ -118,7 +119,6 @@ impl Raft {
             leader: None,
             heard: now,
             election_due: now + timeout,
-            verified: Index(0),
             ack_due: false,
             is_suspicious: false,
         };
@@ -131,6 +131,7 @@ impl Raft {
             log: Log::default(),
             commit: Index(0),
             persisted: Index(0),
+            verified: Index(0),
             generation: 0,
             state: State::Follower(follower),
             log_changes: Vec::new(),
@@ -158,8 +159,8 @@ impl Raft {
         let delay = self
             .random
             .between(std::time::Duration::ZERO, 2 * self.config.heartbeat);
+        self.verified = self.verified.max(id.index);
         if let State::Follower(follower) = &mut self.state {
-            follower.verified = follower.verified.max(id.index);
             follower.election_due = follower.election_due.min(now + delay);
         }
         true
@@ -469,19 +470,26 @@ impl Raft {
             self.term
         );
         if term > self.term {
-            self.term = term;
-            self.vote = None;
+            self.enter_term(term);
         }
+        // What it has committed, as a leader perhaps, is in every later leader's log.
+        self.verified = self.verified.max(self.commit);
         self.fail_reads();
         let timeout = self.draw_election_timeout();
         self.state = State::Follower(Follower {
             leader,
             heard: now,
             election_due: now + timeout,
-            verified: self.commit,
             ack_due: false,
             is_suspicious: false,
         });
+    }
+
+    /// A new term: no vote is given in it, and nothing verified against its leader.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        self.term = term;
+        self.vote = None;
+        self.verified = self.commit;
     }
 
     pub(crate) fn draw_election_timeout(&mut self) -> std::time::Duration {

@@ -36,8 +36,8 @@ impl Raft {
         let State::Follower(follower) = &mut self.state else {
             unreachable!("just followed")
         };
-        follower.verified = follower.verified.max(append.last);
         follower.ack_due = true;
+        self.verified = self.verified.max(append.last);
         self.follow_commit(append.commit);
     }
 
@@ -92,18 +92,13 @@ impl Raft {
         self.log.truncate(after);
         self.persisted = self.persisted.min(after);
         self.generation += 1;
-        if let State::Follower(follower) = &mut self.state {
-            follower.verified = follower.verified.min(after);
-        }
+        self.verified = self.verified.min(after);
         self.log_changes.push(LogChange::Truncated { after });
     }
 
     /// Only what is known to match the leader's log is committed by its word.
     fn follow_commit(&mut self, commit: Index) {
-        let State::Follower(follower) = &self.state else {
-            return;
-        };
-        let commit = commit.min(follower.verified);
+        let commit = commit.min(self.verified);
         if commit > self.commit {
             self.set_commit(commit);
         }
@@ -117,7 +112,7 @@ impl Raft {
             return;
         };
         follower.ack_due = false;
-        let outcome = AppendOutcome::Accepted(follower.verified.min(self.persisted));
+        let outcome = AppendOutcome::Accepted(self.verified.min(self.persisted));
         self.send(
             leader,
             Message::AppendAck(AppendAck {
