@@ -1,5 +1,8 @@
 //! What is replicated: the trait that a machine of one's own implements, and the machines shipped.
 
+pub mod counter;
+pub mod kv;
+
 use kontiki_raft::LogId;
 
 /// One command to apply.

@@ -1,0 +1,358 @@
+//! `kontiki.v1.Admin`: what operators and people ask of a server.
+
+use std::time::Duration;
+
+use kontiki_proto::v1;
+use kontiki_proto::v1::admin_server::Admin;
+use kontiki_raft::{ChangeRequest, Index, Purpose};
+use tonic::{Request, Response, Status};
+
+use super::data::finish;
+use super::error::ApiError;
+use super::text::{
+    cluster_id, invalid, server, server_id, servers, wire_configuration, wire_server, wire_status,
+};
+use super::patience;
+use crate::driver::{Answer, Input, Refusal, Until};
+use crate::handle::{Failure, Handle, Reply};
+use crate::metrics::Method;
+
+/// Longest and usual wait for a leader, in milliseconds.
+const AWAIT_LEADER_MAX: u64 = 600_000;
+const AWAIT_LEADER_DEFAULT: u64 = 5_000;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct AdminService {
+    handle: Handle,
+}
+
+impl AdminService {
+    /// A service in front of a node.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    fn patience<T>(&self, request: &Request<T>) -> Duration {
+        let limit = Duration::from_millis(self.handle.limits.admin_timeout_milliseconds);
+        patience(request.metadata(), limit)
+    }
+
+    async fn ask(
+        &self,
+        wait: Duration,
+        input: impl FnOnce(Reply) -> Input<Reply>,
+    ) -> Result<Answer, ApiError> {
+        self.handle.ask(wait, input).await.map_err(ApiError::Admin)
+    }
+
+    /// A request that names a cluster is meant for a server of that cluster only.
+    fn check_cluster(&self, asked: &str) -> Result<(), ApiError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let (asked, mine) = (cluster_id(asked)?, self.handle.cluster());
+        match mine == Some(asked) {
+            true => Ok(()),
+            false => Err(ApiError::WrongCluster { mine, asked }),
+        }
+    }
+
+    async fn bootstrap(&self, request: Request<v1::BootstrapRequest>) -> Answered<v1::BootstrapResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        let cluster = cluster_id(&request.cluster_id)?;
+        let named = servers("voters", request.voters)?;
+        let voters: Vec<_> = named.iter().map(|voter| voter.id).collect();
+        if !voters.contains(&self.handle.server) {
+            let refusal = Refusal::WrongServer(self.handle.server);
+            return Err(ApiError::Admin(Failure::Refused(refusal)));
+        }
+        named.into_iter().for_each(|voter| self.handle.book.learn(voter));
+        let input = |reply| Input::Bootstrap {
+            cluster,
+            voters,
+            reply,
+        };
+        match self.ask(wait, input).await? {
+            Answer::Done => Ok(v1::BootstrapResponse {}),
+            _ => Err(ApiError::BadAnswer("a bootstrap's")),
+        }
+    }
+
+    async fn activate(&self, request: Request<v1::ActivateRequest>) -> Answered<v1::ActivateResponse> {
+        let wait = self.patience(&request);
+        self.check_cluster(&request.into_inner().cluster_id)?;
+        match self.ask(wait, |reply| Input::Activate { reply }).await? {
+            Answer::Activated(index) => Ok(v1::ActivateResponse { index: index.0 }),
+            _ => Err(ApiError::BadAnswer("an activation's")),
+        }
+    }
+
+    async fn change(
+        &self,
+        wait: Duration,
+        change: ChangeRequest,
+        until: Until,
+    ) -> Answered<v1::ChangeResponse> {
+        let input = |reply| Input::Change {
+            change,
+            until,
+            reply,
+        };
+        match self.ask(wait, input).await? {
+            Answer::Changed(status) => Ok(v1::ChangeResponse {
+                configuration: Some(wire_configuration(&status)),
+            }),
+            _ => Err(ApiError::BadAnswer("a change's")),
+        }
+    }
+
+    async fn add(&self, request: Request<v1::AddServerRequest>) -> Answered<v1::ChangeResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        let named = servers("servers", request.servers)?;
+        let purpose = match request.as_learner {
+            true => Purpose::Stay,
+            false => Purpose::Join,
+        };
+        let change = ChangeRequest {
+            add: named.iter().map(|added| (added.id, purpose)).collect(),
+            remove: ids("supersedes", &request.supersedes)?,
+            seen: seen(request.configuration_index),
+        };
+        named.into_iter().for_each(|added| self.handle.book.learn(added));
+        self.change(wait, change, until(request.as_learner || request.no_wait))
+            .await
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveServerRequest>) -> Answered<v1::ChangeResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        if request.server_ids.is_empty() {
+            return Err(invalid("server_ids", "", "a list of at least one server"));
+        }
+        let change = ChangeRequest {
+            add: Vec::new(),
+            remove: ids("server_ids", &request.server_ids)?,
+            seen: seen(request.configuration_index),
+        };
+        self.change(wait, change, Until::Effective).await
+    }
+
+    async fn replace(&self, request: Request<v1::ReplaceServerRequest>) -> Answered<v1::ChangeResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        let lost = server_id("lost", &request.lost)?;
+        let missing = || invalid("server", "", "the server that takes the place");
+        let added = server("server", request.server.ok_or_else(missing)?)?;
+        let change = ChangeRequest {
+            add: vec![(added.id, Purpose::Replace(lost))],
+            remove: ids("supersedes", &request.supersedes)?,
+            seen: seen(request.configuration_index),
+        };
+        self.handle.book.learn(added);
+        self.change(wait, change, until(request.no_wait)).await
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Answered<v1::TransferLeadershipResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        let target = match request.target.as_str() {
+            "" => None,
+            target => Some(server_id("target", target)?),
+        };
+        let input = |reply| Input::Transfer { target, reply };
+        match self.ask(wait, input).await? {
+            Answer::Transferred(standing) => Ok(v1::TransferLeadershipResponse {
+                leader_id: standing.leader.map(|id| id.to_string()).unwrap_or_default(),
+                term: standing.term.0,
+            }),
+            _ => Err(ApiError::BadAnswer("a transfer's")),
+        }
+    }
+
+    async fn trigger(
+        &self,
+        request: Request<v1::TriggerElectionRequest>,
+    ) -> Answered<v1::TriggerElectionResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        let me = self.handle.server;
+        if !request.server_id.is_empty() && server_id("server_id", &request.server_id)? != me {
+            let refusal = Refusal::WrongServer(me);
+            return Err(ApiError::Admin(Failure::Refused(refusal)));
+        }
+        match self.ask(wait, |reply| Input::TriggerElection { reply }).await? {
+            Answer::Triggered(term) => Ok(v1::TriggerElectionResponse { term: term.0 }),
+            _ => Err(ApiError::BadAnswer("an election's")),
+        }
+    }
+
+    async fn await_leader(
+        &self,
+        request: Request<v1::AwaitLeaderRequest>,
+    ) -> Answered<v1::AwaitLeaderResponse> {
+        let milliseconds = match request.get_ref().timeout_ms {
+            0 => AWAIT_LEADER_DEFAULT,
+            asked if asked <= AWAIT_LEADER_MAX => asked,
+            asked => {
+                return Err(invalid("timeout_ms", &asked.to_string(), "at most 600000"));
+            }
+        };
+        let wait = patience(request.metadata(), Duration::from_millis(milliseconds));
+        let standing = self.handle.await_leader(wait).await;
+        let standing = standing.map_err(ApiError::Read)?;
+        let leader = standing.leader.map(|id| self.handle.book.find(id));
+        Ok(v1::AwaitLeaderResponse {
+            leader: leader.map(wire_server),
+            term: standing.term.0,
+        })
+    }
+
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Answered<v1::StatusResponse> {
+        let wait = self.patience(&request);
+        let input = |reply| Input::Status { reply };
+        let answer = self.handle.ask_always(wait, input).await;
+        match answer.map_err(ApiError::Read)? {
+            Answer::Status(status) => Ok(wire_status(&status, &self.handle.book)),
+            _ => Err(ApiError::BadAnswer("a status'")),
+        }
+    }
+
+    fn introduce(&self, request: v1::IntroduceRequest) -> Answered<v1::IntroduceResponse> {
+        // A joiner belongs to no cluster yet, and is told where its future peers are.
+        if self.handle.cluster().is_some() {
+            self.check_cluster(&request.cluster_id)?;
+        }
+        let max = self.handle.limits.address_book_max;
+        if request.servers.len() > max {
+            let count = format!("{} servers", request.servers.len());
+            return Err(invalid("servers", &count, &format!("at most {max} servers")));
+        }
+        let named = request.servers.into_iter().map(|one| server("servers", one));
+        let named: Vec<_> = named.collect::<Result<_, _>>()?;
+        named.into_iter().for_each(|one| self.handle.book.learn(one));
+        Ok(v1::IntroduceResponse {})
+    }
+
+    fn ping(&self) -> v1::PingResponse {
+        let handle = &self.handle;
+        let initial = handle.initial_config.iter().map(|(node, address)| v1::Server {
+            node: node.clone(),
+            peer_address: address.clone(),
+            ..v1::Server::default()
+        });
+        v1::PingResponse {
+            cluster_id: handle.cluster().map(|id| id.to_string()).unwrap_or_default(),
+            server: Some(wire_server(handle.book.me().clone())),
+            initial_config: initial.collect(),
+        }
+    }
+}
+
+type Answered<T> = Result<T, ApiError>;
+
+fn seen(index: u64) -> Option<Index> {
+    (index != 0).then_some(Index(index))
+}
+
+fn until(committed: bool) -> Until {
+    match committed {
+        true => Until::Committed,
+        false => Until::Effective,
+    }
+}
+
+fn ids(field: &'static str, list: &[String]) -> Result<Vec<kontiki_raft::ServerId>, ApiError> {
+    list.iter().map(|text| server_id(field, text)).collect()
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn bootstrap(
+        &self,
+        request: Request<v1::BootstrapRequest>,
+    ) -> Result<Response<v1::BootstrapResponse>, Status> {
+        finish(&self.handle, Method::Bootstrap, self.bootstrap(request).await)
+    }
+
+    async fn activate(
+        &self,
+        request: Request<v1::ActivateRequest>,
+    ) -> Result<Response<v1::ActivateResponse>, Status> {
+        finish(&self.handle, Method::Activate, self.activate(request).await)
+    }
+
+    async fn add_server(
+        &self,
+        request: Request<v1::AddServerRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        finish(&self.handle, Method::AddServer, self.add(request).await)
+    }
+
+    async fn remove_server(
+        &self,
+        request: Request<v1::RemoveServerRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        finish(&self.handle, Method::RemoveServer, self.remove(request).await)
+    }
+
+    async fn replace_server(
+        &self,
+        request: Request<v1::ReplaceServerRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        finish(&self.handle, Method::ReplaceServer, self.replace(request).await)
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        finish(&self.handle, Method::TransferLeadership, self.transfer(request).await)
+    }
+
+    async fn trigger_election(
+        &self,
+        request: Request<v1::TriggerElectionRequest>,
+    ) -> Result<Response<v1::TriggerElectionResponse>, Status> {
+        finish(&self.handle, Method::TriggerElection, self.trigger(request).await)
+    }
+
+    async fn await_leader(
+        &self,
+        request: Request<v1::AwaitLeaderRequest>,
+    ) -> Result<Response<v1::AwaitLeaderResponse>, Status> {
+        finish(&self.handle, Method::AwaitLeader, self.await_leader(request).await)
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        finish(&self.handle, Method::Status, self.status(request).await)
+    }
+
+    async fn introduce(
+        &self,
+        request: Request<v1::IntroduceRequest>,
+    ) -> Result<Response<v1::IntroduceResponse>, Status> {
+        let result = self.introduce(request.into_inner());
+        finish(&self.handle, Method::Introduce, result)
+    }
+
+    async fn ping(
+        &self,
+        _request: Request<v1::PingRequest>,
+    ) -> Result<Response<v1::PingResponse>, Status> {
+        finish(&self.handle, Method::Ping, Ok(self.ping()))
+    }
+}

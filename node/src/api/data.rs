@@ -1,0 +1,153 @@
+//! `kontiki.v1.Data`: opaque commands and queries.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_proto::v1::data_server::Data;
+use kontiki_proto::v1::{
+    Consistency, ReadRequest, ReadResponse, WriteRequest, WriteResponse, WriteStreamRequest,
+    WriteStreamResponse,
+};
+use kontiki_raft::{Index, LogId};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::error::{ApiError, status};
+use super::stream::{WriteStream, run};
+use super::{bounds, patience};
+use crate::driver::{Answer, Input, Refusal};
+use crate::handle::{Failure, Handle};
+use crate::metrics::Method;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct DataService {
+    handle: Handle,
+}
+
+impl DataService {
+    /// A service in front of a node.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+}
+
+/// Counts a call and turns its error into a status.
+pub(super) fn finish<T>(
+    handle: &Handle,
+    method: Method,
+    result: Result<T, ApiError>,
+) -> Result<Response<T>, Status> {
+    match result {
+        Ok(response) => {
+            handle.metrics.count_call(method, Code::Ok);
+            Ok(Response::new(response))
+        }
+        Err(error) => {
+            let status = status(&error, &handle.book);
+            handle.metrics.count_call(method, status.code());
+            Err(status)
+        }
+    }
+}
+
+/// Replicates a command. `command` must be an allocation of its own: it is kept.
+pub(super) async fn write(
+    handle: &Handle,
+    command: Bytes,
+    wait: Duration,
+) -> Result<(Vec<u8>, LogId), ApiError> {
+    let input = |reply| Input::Write { command, reply };
+    match handle.ask(wait, input).await {
+        Ok(Answer::Written { reply, id }) => Ok((reply, id)),
+        Ok(_) => Err(ApiError::BadAnswer("a write's")),
+        Err(failure) => Err(ApiError::Write(failure)),
+    }
+}
+
+/// Asks the machine.
+pub(super) async fn read(
+    handle: &Handle,
+    query: Bytes,
+    consistency: i32,
+    wait: Duration,
+) -> Result<(Vec<u8>, Index), ApiError> {
+    let stale = match Consistency::try_from(consistency) {
+        Ok(Consistency::Unspecified | Consistency::Linearizable) => false,
+        Ok(Consistency::Stale) => true,
+        Err(_) => {
+            return Err(ApiError::Invalid {
+                field: "consistency",
+                problem: format!("is {consistency}"),
+                right: "LINEARIZABLE (1) or STALE (2)".into(),
+            });
+        }
+    };
+    let input = |reply| Input::Read {
+        query,
+        stale,
+        reply,
+    };
+    match handle.ask(wait, input).await {
+        Ok(Answer::Read { reply, applied }) => Ok((reply, applied)),
+        Ok(_) => Err(ApiError::BadAnswer("a read's")),
+        // Whatever became of it, nothing was changed.
+        Err(Failure::Refused(Refusal::OutcomeUnknown)) => {
+            Err(ApiError::Read(Failure::Refused(Refusal::NoLeader)))
+        }
+        Err(failure) => Err(ApiError::Read(failure)),
+    }
+}
+
+/// How long the outcome of a write or read is waited for.
+pub(super) fn data_patience<T>(handle: &Handle, request: &Request<T>) -> Duration {
+    let limit = Duration::from_millis(handle.limits.write_timeout_milliseconds);
+    patience(request.metadata(), limit)
+}
+
+#[tonic::async_trait]
+impl Data for DataService {
+    async fn write(
+        &self,
+        request: Request<WriteRequest>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        let wait = data_patience(&self.handle, &request);
+        let command = request.into_inner().command;
+        let result = async {
+            bounds::command(&command, self.handle.limits.command_bytes_max)?;
+            // A copy: what is kept must not hold on to the receive buffer.
+            let command = Bytes::copy_from_slice(&command);
+            let (reply, id) = write(&self.handle, command, wait).await?;
+            Ok(WriteResponse {
+                reply: reply.into(),
+                index: id.index.0,
+                term: id.term.0,
+            })
+        };
+        finish(&self.handle, Method::Write, result.await)
+    }
+
+    type WriteStreamStream = futures::stream::BoxStream<'static, Result<WriteStreamResponse, Status>>;
+
+    async fn write_stream(
+        &self,
+        request: Request<Streaming<WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        let stream = WriteStream::new(self.handle.clone());
+        Ok(Response::new(run(stream, request.into_inner())))
+    }
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+        let wait = data_patience(&self.handle, &request);
+        let ReadRequest { query, consistency } = request.into_inner();
+        let result = async {
+            bounds::at_most("query", query.len(), self.handle.limits.command_bytes_max)?;
+            let query = Bytes::copy_from_slice(&query);
+            let (reply, applied) = read(&self.handle, query, consistency, wait).await?;
+            Ok(ReadResponse {
+                reply: reply.into(),
+                applied: applied.0,
+            })
+        };
+        finish(&self.handle, Method::Read, result.await)
+    }
+}

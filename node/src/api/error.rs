@@ -1,0 +1,181 @@
+//! From what went wrong to a gRPC status: the one place that knows the codes.
+//!
+//! `UNAVAILABLE`, `FAILED_PRECONDITION` and `RESOURCE_EXHAUSTED` from here mean *never proposed*; a
+//! write whose fate is not known is `UNKNOWN`, never one of those.
+
+use std::collections::HashMap;
+
+use kontiki_proto::{ERROR_DOMAIN, metadata, reason};
+use kontiki_raft::{ClusterId, ServerId};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::address_book::AddressBook;
+use crate::driver::Refusal;
+use crate::handle::Failure;
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// A write has no outcome, or the outcome is a refusal.
+    #[error("{0}")]
+    Write(Failure),
+    /// A read has none; it changes nothing.
+    #[error("{0}")]
+    Read(Failure),
+    /// A call to Admin has none.
+    #[error("{0}")]
+    Admin(Failure),
+    /// A field is out of its bounds.
+    #[error("{field}: {problem}; it must be {right}")]
+    Invalid {
+        /// Name of the field.
+        field: &'static str,
+        /// What it is.
+        problem: String,
+        /// What would be right.
+        right: String,
+    },
+    /// A field is too long.
+    #[error("{field} has {length} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// Name of the field.
+        field: &'static str,
+        /// Its bytes.
+        length: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// `Kv` on another machine.
+    #[error("this server replicates the machine {0}, not kv: use kontiki.v1.Data")]
+    WrongMachine(&'static str),
+    /// The request names another cluster.
+    #[error("this server belongs to {}, not to cluster {asked}", cluster(.mine))]
+    WrongCluster {
+        /// This server's.
+        mine: Option<ClusterId>,
+        /// The request's.
+        asked: ClusterId,
+    },
+    /// The machine's answer is not what the service expects.
+    #[error("the machine gave an answer that is none of {0}")]
+    BadAnswer(&'static str),
+}
+
+fn cluster(id: &Option<ClusterId>) -> String {
+    match id {
+        Some(id) => format!("cluster {id}"),
+        None => "no cluster yet".into(),
+    }
+}
+
+/// Whether something was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// It was not, and will not be.
+    Failed,
+    /// It may have been, or may still be.
+    Unknown,
+}
+
+/// A gRPC status in parts, before it is encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) code: Code,
+    pub(super) message: String,
+    pub(super) reason: &'static str,
+    pub(super) metadata: HashMap<String, String>,
+}
+
+impl ApiError {
+    /// The parts of the status, with the leader's addresses from `book`.
+    pub(super) fn parts(&self, book: &AddressBook) -> Parts {
+        let (code, reason, done) = self.classify();
+        let outcome = match done {
+            Done::Failed => "FAILED",
+            Done::Unknown => "UNKNOWN",
+        };
+        let mut details = HashMap::from([(metadata::OUTCOME.into(), outcome.into())]);
+        if let Self::Write(failure) | Self::Read(failure) | Self::Admin(failure) = self
+            && let Failure::Refused(Refusal::NotLeader(leader)) = failure
+        {
+            name_leader(&mut details, *leader, book);
+        }
+        Parts {
+            code,
+            message: self.to_string(),
+            reason,
+            metadata: details,
+        }
+    }
+
+    fn classify(&self) -> (Code, &'static str, Done) {
+        use Done::{Failed, Unknown};
+        match self {
+            Self::Invalid { .. } => (Code::InvalidArgument, reason::INVALID, Failed),
+            Self::TooLarge { .. } => (Code::InvalidArgument, reason::TOO_LARGE, Failed),
+            Self::WrongMachine(_) => (Code::FailedPrecondition, reason::WRONG_MACHINE, Failed),
+            Self::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER, Failed),
+            Self::BadAnswer(_) => (Code::Internal, reason::REFUSED_BY_MACHINE, Unknown),
+            Self::Write(failure) | Self::Read(failure) | Self::Admin(failure) => match failure {
+                Failure::Refused(refusal) => classify_refusal(refusal),
+                Failure::Stopping => (Code::Unavailable, reason::STOPPING, Failed),
+                Failure::TimedOut(_) | Failure::Ended => match self {
+                    Self::Write(_) => (Code::Unknown, reason::OUTCOME_UNKNOWN, Unknown),
+                    // It changes nothing, so it has failed for good.
+                    Self::Read(_) => (Code::DeadlineExceeded, reason::TIMED_OUT, Failed),
+                    _ => (Code::DeadlineExceeded, reason::TIMED_OUT, Unknown),
+                },
+            },
+        }
+    }
+}
+
+fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
+    use Code::{FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable};
+    let (code, reason) = match refusal {
+        Refusal::OutcomeUnknown => return (Code::Unknown, reason::OUTCOME_UNKNOWN, Done::Unknown),
+        Refusal::NotLeader(_) => (FailedPrecondition, reason::NOT_LEADER),
+        Refusal::NoLeader => (Unavailable, reason::NO_LEADER),
+        Refusal::QuorumLost => (Unavailable, reason::QUORUM_LOST),
+        Refusal::Transferring => (Unavailable, reason::TRANSFERRING),
+        Refusal::QueueFull { .. } => (ResourceExhausted, reason::QUEUE_FULL),
+        Refusal::NotActivated => (FailedPrecondition, reason::NOT_ACTIVATED),
+        Refusal::NotAMember => (FailedPrecondition, reason::NOT_A_MEMBER),
+        Refusal::RefusedByMachine(_) => (InvalidArgument, reason::REFUSED_BY_MACHINE),
+        Refusal::WrongServer(_) => (FailedPrecondition, reason::WRONG_SERVER),
+        Refusal::AlreadyBootstrapped(_) => (FailedPrecondition, reason::ALREADY_BOOTSTRAPPED),
+        Refusal::Invalid(_) => (InvalidArgument, reason::INVALID),
+        Refusal::NoCommit => (Unavailable, reason::NO_COMMIT),
+        Refusal::UnstableConfig => (FailedPrecondition, reason::UNSTABLE_CONFIG),
+        Refusal::StaleConfig { .. } => (FailedPrecondition, reason::STALE_CONFIG),
+        Refusal::LastServer => (FailedPrecondition, reason::LAST_SERVER),
+        Refusal::BelowMinMajority { .. } => (FailedPrecondition, reason::BELOW_MIN_MAJORITY),
+        Refusal::NotAVoter(_) => (FailedPrecondition, reason::NOT_A_VOTER),
+        Refusal::TransferFailed => (Unavailable, reason::TRANSFER_FAILED),
+    };
+    (code, reason, Done::Failed)
+}
+
+fn name_leader(details: &mut HashMap<String, String>, leader: ServerId, book: &AddressBook) {
+    let server = book.find(leader);
+    details.insert(metadata::LEADER_ID.into(), leader.to_string());
+    for (key, address) in [
+        (metadata::LEADER_ADDRESS, server.client_address),
+        (metadata::LEADER_PEER_ADDRESS, server.peer_address),
+    ] {
+        if !address.is_empty() {
+            details.insert(key.into(), address);
+        }
+    }
+}
+
+/// The status of an error: code, message, and a `google.rpc.ErrorInfo`.
+pub fn status(error: &ApiError, book: &AddressBook) -> Status {
+    let parts = error.parts(book);
+    let details = ErrorDetails::with_error_info(parts.reason, ERROR_DOMAIN, parts.metadata);
+    Status::with_error_details(parts.code, parts.message, details)
+}
+
+#[cfg(test)]
+mod tests;

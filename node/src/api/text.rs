@@ -1,0 +1,151 @@
+//! Ids and descriptions between `kontiki.v1` and the inside.
+
+use kontiki_proto::v1;
+use kontiki_raft::{ClusterId, Purpose, Role, ServerId, Time};
+
+use super::error::ApiError;
+use crate::address_book::{AddressBook, ServerRef};
+use crate::clock;
+use crate::config::is_address;
+use crate::driver::{ConfigurationStatus, PeerStatus, Status};
+
+const RIGHT_ID: &str = "1 to 16 hexadecimal digits, not all 0";
+
+/// An id that must be there.
+pub(super) fn server_id(field: &'static str, text: &str) -> Result<ServerId, ApiError> {
+    match text.parse() {
+        Ok(ServerId(0)) | Err(_) => Err(invalid(field, text, RIGHT_ID)),
+        Ok(id) => Ok(id),
+    }
+}
+
+/// An id that must be there.
+pub(super) fn cluster_id(text: &str) -> Result<ClusterId, ApiError> {
+    match text.parse() {
+        Ok(ClusterId(0)) | Err(_) => Err(invalid("cluster_id", text, RIGHT_ID)),
+        Ok(id) => Ok(id),
+    }
+}
+
+/// A server that is told about; addresses may be left out.
+pub(super) fn server(field: &'static str, server: v1::Server) -> Result<ServerRef, ApiError> {
+    for address in [&server.peer_address, &server.client_address] {
+        if !address.is_empty() && !is_address(address) {
+            return Err(invalid(field, address, "an address HOST:PORT"));
+        }
+    }
+    Ok(ServerRef {
+        id: server_id(field, &server.server_id)?,
+        name: server.node,
+        peer_address: server.peer_address,
+        client_address: server.client_address,
+    })
+}
+
+/// A list of servers, 1 to 9.
+pub(super) fn servers(
+    field: &'static str,
+    list: Vec<v1::Server>,
+) -> Result<Vec<ServerRef>, ApiError> {
+    if !(1..=9).contains(&list.len()) {
+        return Err(invalid(field, &format!("{} servers", list.len()), "1 to 9 servers"));
+    }
+    list.into_iter().map(|one| server(field, one)).collect()
+}
+
+pub(super) fn invalid(field: &'static str, value: &str, right: &str) -> ApiError {
+    ApiError::Invalid {
+        field,
+        problem: format!("is {value:?}"),
+        right: right.into(),
+    }
+}
+
+/// On the wire.
+pub(super) fn wire_server(server: ServerRef) -> v1::Server {
+    v1::Server {
+        server_id: server.id.to_string(),
+        node: server.name,
+        peer_address: server.peer_address,
+        client_address: server.client_address,
+    }
+}
+
+pub(super) fn wire_role(role: Role) -> v1::Role {
+    match role {
+        Role::Joiner => v1::Role::Joiner,
+        Role::Learner => v1::Role::Learner,
+        Role::Follower => v1::Role::Follower,
+        Role::PreCandidate => v1::Role::PreCandidate,
+        Role::Candidate => v1::Role::Candidate,
+        Role::Leader => v1::Role::Leader,
+    }
+}
+
+pub(super) fn wire_configuration(status: &ConfigurationStatus) -> v1::Configuration {
+    let text = |ids: &std::collections::BTreeSet<ServerId>| -> Vec<String> {
+        ids.iter().map(ServerId::to_string).collect()
+    };
+    let configuration = &status.configuration;
+    v1::Configuration {
+        index: status.index.0,
+        committed: status.committed,
+        voters: text(&configuration.voters),
+        outgoing: configuration.outgoing.as_ref().map(text).unwrap_or_default(),
+        learners: configuration.learners.iter().map(wire_learner).collect(),
+    }
+}
+
+fn wire_learner((id, purpose): (&ServerId, &Purpose)) -> v1::Learner {
+    let (purpose, replaces) = match purpose {
+        Purpose::Stay => ("stay", String::new()),
+        Purpose::Join => ("join", String::new()),
+        Purpose::Replace(lost) => ("replace", lost.to_string()),
+    };
+    v1::Learner {
+        server_id: id.to_string(),
+        purpose: purpose.into(),
+        replaces,
+    }
+}
+
+fn wire_progress(peer: &PeerStatus, now: Time) -> v1::Progress {
+    let since = peer.heard.map(|heard| now.since(heard));
+    v1::Progress {
+        server_id: peer.server.to_string(),
+        matched: peer.matched.0,
+        last_heard_ms: since.map_or(0, |since| since.as_millis() as u64),
+        heard: since.is_some(),
+        reachable: peer.reachable,
+        stalled: peer.stalled,
+    }
+}
+
+pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResponse {
+    let now = clock::now();
+    let find = |id| wire_server(book.find(id));
+    let all = status.configuration.configuration.servers();
+    v1::StatusResponse {
+        cluster_id: status.cluster.map(|id| id.to_string()).unwrap_or_default(),
+        server: Some(find(status.server)),
+        role: wire_role(status.standing.role).into(),
+        term: status.standing.term.0,
+        leader: status.standing.leader.map(find),
+        first_index: status.first.0,
+        last_index: status.last.index.0,
+        commit_index: status.commit.0,
+        applied_index: status.applied.0,
+        last_term: status.last.term.0,
+        configuration: Some(wire_configuration(&status.configuration)),
+        progress: status.progress.iter().map(|peer| wire_progress(peer, now)).collect(),
+        activated: status.activated,
+        ready: status.ready,
+        min_majority: status.min_majority as u32,
+        machine: status.machine.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        serving: status.serving,
+        transferring: status.transferring,
+        servers: all.into_iter().map(find).collect(),
+        term_committed: status.term_committed,
+    }
+}

@@ -1,0 +1,239 @@
+//! What a node is told: flags over environment over a YAML file over defaults.
+
+mod cli;
+mod error;
+mod load;
+
+use std::time::Duration;
+
+pub use cli::Cli;
+pub use error::ConfigError;
+use kontiki_raft::ServerId;
+pub(crate) use load::is_address;
+use serde::{Deserialize, Serialize};
+
+use crate::driver::DriverConfig;
+
+/// The whole configuration. As YAML in camel case; an unknown key is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of this node: a label in status, metrics and logs. Default: the host's name.
+    pub node_name: String,
+    /// Where to listen.
+    pub listen: Listen,
+    /// How others reach this node.
+    pub advertise: Advertise,
+    /// What is replicated.
+    pub machine: MachineKind,
+    /// The algorithm's settings.
+    pub raft: RaftSettings,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_name: host_name(),
+            listen: Listen::default(),
+            advertise: Advertise::default(),
+            machine: MachineKind::default(),
+            raft: RaftSettings::default(),
+            limits: Limits::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+/// Addresses to listen on, HOST:PORT; port 0 lets the kernel choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listen {
+    /// Data and Kv. Default 0.0.0.0:7400.
+    pub client: String,
+    /// Peer and Admin. Default 0.0.0.0:7401.
+    pub peer: String,
+    /// Metrics and probes. Default 0.0.0.0:7402.
+    pub http: String,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            client: "0.0.0.0:7400".into(),
+            peer: "0.0.0.0:7401".into(),
+            http: "0.0.0.0:7402".into(),
+        }
+    }
+}
+
+/// How others reach this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Advertise {
+    /// Name or IP address, without a port. Default: the IP address listened on, or the host's name
+    /// if that is unspecified (0.0.0.0).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// The machines that are shipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum MachineKind {
+    /// Ordered keys with revisions.
+    #[default]
+    Kv,
+    /// One number.
+    Counter,
+}
+
+impl MachineKind {
+    /// A fresh machine of this kind.
+    pub fn build(self) -> Box<dyn crate::machine::StateMachine> {
+        match self {
+            Self::Kv => Box::<crate::machine::kv::Kv>::default(),
+            Self::Counter => Box::<crate::machine::counter::Counter>::default(),
+        }
+    }
+}
+
+/// The algorithm's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RaftSettings {
+    /// Interval of the leader's heartbeats. Default 100.
+    pub heartbeat_milliseconds: u64,
+    /// Shortest election timeout, above the heartbeat; the longest is twice that. Default 1000.
+    pub election_timeout_milliseconds: u64,
+    /// Raises this server's own quorum. Default 1.
+    pub min_majority: usize,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat_milliseconds: 100,
+            election_timeout_milliseconds: 1000,
+            min_majority: 1,
+        }
+    }
+}
+
+/// Bounds of queues, messages and waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of one command. Default 1 MiB.
+    pub command_bytes_max: usize,
+    /// Requests that wait to enter a turn; past it they are refused. Default 65536.
+    pub requests_max: usize,
+    /// Writes that wait for their outcome; past it they are refused. Default 65536.
+    pub pending_writes_max: usize,
+    /// Commands in flight on one WriteStream; past it the stream is not read. Default 4096.
+    pub stream_commands_max: usize,
+    /// Requests in flight on one client connection. Default 4096.
+    pub connection_requests_max: u32,
+    /// How long the server waits for the outcome of a write or read; a shorter `grpc-timeout`
+    /// counts. Default 10000.
+    pub write_timeout_milliseconds: u64,
+    /// The same for calls that change the membership. Default 60000.
+    pub admin_timeout_milliseconds: u64,
+    /// How long a stopping server waits for another to lead. Default 5000.
+    pub stop_timeout_milliseconds: u64,
+    /// Servers whose addresses are remembered. Default 1024.
+    pub address_book_max: usize,
+    /// Messages that wait on one connection to a peer; past it they are dropped. Default 4096.
+    pub peer_queue_messages_max: usize,
+    /// Bytes of them. Default 32 MiB.
+    pub peer_queue_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command_bytes_max: 1 << 20,
+            requests_max: 65536,
+            pending_writes_max: 65536,
+            stream_commands_max: 4096,
+            connection_requests_max: 4096,
+            write_timeout_milliseconds: 10_000,
+            admin_timeout_milliseconds: 60_000,
+            stop_timeout_milliseconds: 5_000,
+            address_book_max: 1024,
+            peer_queue_messages_max: 4096,
+            peer_queue_bytes_max: 32 << 20,
+        }
+    }
+}
+
+/// Logs, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// Default text.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,kontiki_node=debug`.
+    /// Default info.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            level: "info".into(),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// The driver's part, for this incarnation.
+    pub fn driver(&self, server: ServerId, activate: bool) -> DriverConfig {
+        let election = Duration::from_millis(self.raft.election_timeout_milliseconds);
+        let raft = kontiki_raft::Config {
+            heartbeat: Duration::from_millis(self.raft.heartbeat_milliseconds),
+            election_timeout_min: election,
+            election_timeout_max: election * 2,
+            min_majority: self.raft.min_majority,
+            // An id is as random as a seed can be, and no two servers share one.
+            seed: server.0,
+            ..kontiki_raft::Config::default()
+        };
+        DriverConfig {
+            raft,
+            activate,
+            pending_writes_max: self.limits.pending_writes_max,
+        }
+    }
+
+    /// The configuration as YAML, every key spelled out.
+    pub fn to_yaml(&self) -> String {
+        serde_yaml::to_string(self).expect("plain fields serialize")
+    }
+}
+
+/// Name of this host, as `uname` says it.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests;

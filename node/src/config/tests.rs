@@ -1,0 +1,106 @@
+//! Precedence, and messages that name the place.
+
+use std::io::Write;
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+fn load(yaml: &str, flags: &[&str]) -> Result<Config, String> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(yaml.as_bytes()).expect("written");
+    let path = file.path().to_str().expect("a name").to_string();
+    let arguments = [&["kontiki-node", "--config", &path], flags].concat();
+    let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    Config::load(&cli).map_err(|error| error.to_string().replace(&path, "FILE"))
+}
+
+#[test]
+fn flags_are_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn an_empty_file_stands_for_the_defaults() {
+    for empty in ["", "# nothing\n", "---\n"] {
+        assert_eq!(load(empty, &[]).expect("valid"), Config::default());
+    }
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let yaml = "nodeName: a\nmachine: counter\nraft:\n  heartbeatMilliseconds: 7\n";
+    let config = load(yaml, &["--node-name", "b"]).expect("valid");
+    assert_eq!(config.node_name, "b");
+    assert_eq!(config.machine, MachineKind::Counter);
+    assert_eq!(config.raft.heartbeat_milliseconds, 7);
+}
+
+#[test]
+fn what_is_printed_is_read_back() {
+    let config = load("advertise:\n  host: h\n", &["--log-format", "json"]).expect("valid");
+    assert_eq!(load(&config.to_yaml(), &[]).expect("valid"), config);
+}
+
+#[test]
+fn a_typo_names_file_line_field_and_what_is_right() {
+    let error = load("nodeName: a\nraft:\n  heartbeatMillisecond: 5\n", &[]).expect_err("a typo");
+    for part in [
+        "FILE:3: ",
+        "heartbeatMillisecond",
+        "heartbeatMilliseconds",
+        "electionTimeoutMilliseconds",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_names_its_field() {
+    let error = load("raft:\n  minMajority: two\n", &[]).expect_err("no number");
+    assert!(error.starts_with("FILE:2: "), "{error}");
+    assert!(error.contains("minMajority"), "{error}");
+}
+
+#[test]
+fn values_out_of_range_name_place_and_range() {
+    let timeout = "raft:\n  heartbeatMilliseconds: 100\n  electionTimeoutMilliseconds: 100\n";
+    for (yaml, flags, expected) in [
+        ("raft:\n  minMajority: 0\n", &[][..], "FILE:2: raft.minMajority is \"0\", must be 1 to 9"),
+        (
+            timeout,
+            &[],
+            "FILE:3: raft.electionTimeoutMilliseconds is \"100\", must be above \
+             raft.heartbeatMilliseconds (100); ten times that is usual",
+        ),
+        (
+            "",
+            &["--heartbeat-ms", "0"],
+            "--heartbeat-ms (or KONTIKI_HEARTBEAT_MS): raft.heartbeatMilliseconds is \"0\", must \
+             be 1 to 60000",
+        ),
+        (
+            "limits:\n  requestsMax: 1\n",
+            &[],
+            "FILE:2: limits.requestsMax is \"1\", must be 16 to 1048576",
+        ),
+        (
+            "listen: {client: nonsense}\n",
+            &[],
+            "FILE: listen.client is \"nonsense\", must be HOST:PORT, such as 0.0.0.0:7400 or \
+             [::1]:0",
+        ),
+    ] {
+        assert_eq!(load(yaml, flags).expect_err(yaml), expected);
+    }
+}
+
+#[test]
+fn addresses_have_a_host_and_a_port() {
+    for good in ["0.0.0.0:0", "localhost:7400", "[::1]:80", "demo-0.demo-peers.x.svc:1"] {
+        assert!(load::is_address(good), "{good}");
+    }
+    for bad in ["", ":1", "host", "host:", "host:70000", "::1:80", "a b:1", "http://h:1"] {
+        assert!(!load::is_address(bad), "{bad}");
+    }
+}

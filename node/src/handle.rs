@@ -1,0 +1,263 @@
+//! How the rest of a node, and a program that embeds it, reaches the driver: inputs go in through
+//! one bounded channel, answers come back where the input said.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use kontiki_raft::{ClusterId, ServerId, Time};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::address_book::AddressBook;
+use crate::clock;
+use crate::config::Limits;
+use crate::driver::{Answer, Input, Refusal, Standing};
+use crate::metrics::Metrics;
+
+/// What a request came to.
+pub type Outcome = Result<Answer, Refusal>;
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub enum Reply {
+    /// To the one that waits for this request alone.
+    One(oneshot::Sender<Outcome>),
+    /// To a stream of writes, with the id that its client gave the command. The channel holds as
+    /// many as the stream may have in flight, so there is always room.
+    Streamed(u64, mpsc::Sender<(u64, Outcome)>),
+}
+
+impl Reply {
+    /// Answers. Whoever waited may be gone.
+    pub fn send(self, outcome: Outcome) {
+        match self {
+            Self::One(waiting) => drop(waiting.send(outcome)),
+            Self::Streamed(id, waiting) => drop(waiting.try_send((id, outcome))),
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Refused; all but [`Refusal::OutcomeUnknown`] mean that nothing was done.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The node is going down; the request was not looked at.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The wait was given up; what was asked may still happen.
+    #[error("no outcome within {0:?}")]
+    TimedOut(Duration),
+    /// The node ended while the request was with it: it may or may not have been done.
+    #[error("the node ended before the outcome was known")]
+    Ended,
+}
+
+/// A node's inside, as its services see it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Inner>);
+
+/// What a [`Handle`] shares.
+#[derive(Debug)]
+pub struct Inner {
+    /// This incarnation.
+    pub server: ServerId,
+    /// Where others are, and this one.
+    pub book: AddressBook,
+    /// Bounds.
+    pub limits: Limits,
+    /// Name of the machine.
+    pub machine: &'static str,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The configuration that an embedded server was started with: names and peer addresses.
+    pub initial_config: Vec<(String, String)>,
+    /// Who leads; changed by the driver's loop only.
+    pub standing: watch::Receiver<Standing>,
+    /// The cluster, 0 before there is one; written by the loop only.
+    pub cluster: AtomicU64,
+    /// When the loop last turned.
+    pub turned: AtomicU64,
+    stopping: AtomicBool,
+    ready: watch::Sender<bool>,
+    inputs: mpsc::Sender<Input<Reply>>,
+}
+
+/// Room in the channel that is kept for peers: an eighth, so that clients cannot shut them out.
+const PEER_SHARE: usize = 8;
+
+impl std::ops::Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What a [`Handle`] is made of.
+#[derive(Debug)]
+pub struct HandleParts {
+    /// Where others are.
+    pub book: AddressBook,
+    /// Bounds.
+    pub limits: Limits,
+    /// Name of the machine.
+    pub machine: &'static str,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Of an embedded server.
+    pub initial_config: Vec<(String, String)>,
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
+    /// To the loop.
+    pub inputs: mpsc::Sender<Input<Reply>>,
+}
+
+impl Handle {
+    /// A handle on the loop at the other end of `parts.inputs`.
+    pub fn new(parts: HandleParts) -> Self {
+        Self(Arc::new(Inner {
+            server: parts.book.me().id,
+            book: parts.book,
+            limits: parts.limits,
+            machine: parts.machine,
+            metrics: parts.metrics,
+            initial_config: parts.initial_config,
+            standing: parts.standing,
+            cluster: AtomicU64::new(0),
+            turned: AtomicU64::new(clock::now().0),
+            stopping: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
+            inputs: parts.inputs,
+        }))
+    }
+
+    /// Hands an input over without waiting.
+    ///
+    /// # Errors
+    /// The queue is full, or the node is stopping: the input is as good as never made.
+    pub fn submit(&self, input: Input<Reply>) -> Result<(), Failure> {
+        if self.stopping() {
+            return Err(Failure::Stopping);
+        }
+        self.submit_always(input)
+    }
+
+    /// As [`Self::submit`], also while the node is stopping.
+    fn submit_always(&self, input: Input<Reply>) -> Result<(), Failure> {
+        let max = self.limits.requests_max;
+        let full = || Failure::Refused(Refusal::QueueFull { what: "request queue", max });
+        if self.inputs.capacity() <= max / PEER_SHARE {
+            return Err(full());
+        }
+        self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => full(),
+            TrySendError::Closed(_) => Failure::Stopping,
+        })
+    }
+
+    /// Hands over a message or an event of a peer; waits for room, which holds that peer back.
+    /// `false`: the node has ended.
+    pub async fn submit_from_peer(&self, input: Input<Reply>) -> bool {
+        match self.inputs.try_send(input) {
+            Ok(()) => true,
+            Err(TrySendError::Full(input)) => self.inputs.send(input).await.is_ok(),
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Asks, and waits for the answer at most `wait`.
+    ///
+    /// # Errors
+    /// See [`Failure`]; [`Failure::TimedOut`] and [`Failure::Ended`] leave the outcome open.
+    pub async fn ask(
+        &self,
+        wait: Duration,
+        input: impl FnOnce(Reply) -> Input<Reply>,
+    ) -> Result<Answer, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(input(Reply::One(reply)))?;
+        Self::answered(wait, answer).await
+    }
+
+    /// As [`Self::ask`], also while the node is stopping.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn ask_always(
+        &self,
+        wait: Duration,
+        input: impl FnOnce(Reply) -> Input<Reply>,
+    ) -> Result<Answer, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit_always(input(Reply::One(reply)))?;
+        Self::answered(wait, answer).await
+    }
+
+    async fn answered(
+        wait: Duration,
+        answer: oneshot::Receiver<Outcome>,
+    ) -> Result<Answer, Failure> {
+        match tokio::time::timeout(wait, answer).await {
+            Ok(Ok(outcome)) => outcome.map_err(Failure::Refused),
+            Ok(Err(_)) => Err(Failure::Ended),
+            Err(_) => Err(Failure::TimedOut(wait)),
+        }
+    }
+
+    /// The cluster, if there is one yet.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        match self.cluster.load(Relaxed) {
+            0 => None,
+            id => Some(ClusterId(id)),
+        }
+    }
+
+    /// From here on the node is not ready, and refuses requests with [`Failure::Stopping`].
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Relaxed);
+        self.set_ready(false);
+    }
+
+    /// Says whether the server is an activated voter that has caught up.
+    pub fn set_ready(&self, ready: bool) {
+        let ready = ready && !self.stopping();
+        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+    }
+
+    /// Whether the node serves: it is an activated voter, has caught up, and is not stopping.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Whether the node is going down.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    /// Who leads, as far as this server knows.
+    pub fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// Waits until this server knows a leader, at most `wait`.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`], [`Failure::Ended`].
+    pub async fn await_leader(&self, wait: Duration) -> Result<Standing, Failure> {
+        let mut standing = self.standing.clone();
+        let led = standing.wait_for(|standing| standing.leader.is_some());
+        match tokio::time::timeout(wait, led).await {
+            Ok(Ok(standing)) => Ok(*standing),
+            Ok(Err(_)) => Err(Failure::Ended),
+            Err(_) => Err(Failure::TimedOut(wait)),
+        }
+    }
+
+    /// How long ago the loop last turned.
+    pub fn since_turn(&self) -> Duration {
+        clock::now().since(Time(self.turned.load(Relaxed)))
+    }
+}

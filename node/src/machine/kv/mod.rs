@@ -1,0 +1,154 @@
+//! The `kv` machine: an ordered map of byte strings with revisions.
+//!
+//! The *revision* of the store is the number of puts and deletes applied to it, a delete of a
+//! missing key among them. Every record remembers the revision that created its key and the one
+//! that wrote it last.
+
+mod codec;
+mod key;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+pub use codec::{
+    KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD, RANGE_BYTES_MAX,
+    RANGE_KEYS_MAX,
+};
+use key::Key;
+
+use super::{Command, Refused, StateMachine};
+
+/// Bytes of a record before its value: the two revisions.
+const HEAD: usize = 16;
+
+/// The map. A short key lies in the tree itself; a value shares one allocation with its revisions,
+/// so that a small record costs one allocation in all.
+#[derive(Debug, Default)]
+pub struct Kv {
+    /// create:u64 mod:u64 value.
+    records: BTreeMap<Key, Box<[u8]>>,
+    revision: u64,
+}
+
+fn revisions(record: &[u8]) -> (u64, u64) {
+    let number = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&record[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    (number(0), number(8))
+}
+
+fn record(create: u64, modified: u64, value: &[u8]) -> Box<[u8]> {
+    let mut record = Vec::with_capacity(HEAD + value.len());
+    record.extend_from_slice(&create.to_le_bytes());
+    record.extend_from_slice(&modified.to_le_bytes());
+    record.extend_from_slice(value);
+    record.into_boxed_slice()
+}
+
+impl Kv {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Vec<u8> {
+        self.revision += 1;
+        match self.records.get_mut(key) {
+            Some(old) if old.len() == HEAD + value.len() => {
+                old[8..HEAD].copy_from_slice(&self.revision.to_le_bytes());
+                old[HEAD..].copy_from_slice(value);
+            }
+            Some(old) => *old = record(revisions(old).0, self.revision, value),
+            None => {
+                let record = record(self.revision, self.revision, value);
+                self.records.insert(Key::new(key), record);
+            }
+        }
+        codec::put_reply(self.revision)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Vec<u8> {
+        self.revision += 1;
+        let deleted = self.records.remove(key).is_some();
+        KvReply::Delete {
+            deleted,
+            revision: self.revision,
+        }
+        .encode()
+    }
+
+    fn get(&self, key: &[u8]) -> Vec<u8> {
+        let record = self.records.get(key);
+        let found = record.map(|record| (revisions(record), &record[HEAD..]));
+        codec::get_reply(self.revision, found)
+    }
+
+    fn range(&self, start: &[u8], end: &[u8], limit: u32) -> Vec<u8> {
+        if !end.is_empty() && end <= start {
+            return codec::range_head(self.revision, b"");
+        }
+        let limit = match limit {
+            0 => RANGE_KEYS_MAX,
+            limit => limit.min(RANGE_KEYS_MAX),
+        };
+        let upper = match end {
+            [] => Bound::Unbounded,
+            end => Bound::Excluded(end),
+        };
+        let (mut count, mut bytes, mut next) = (0, 0, &b""[..]);
+        let mut body = Vec::new();
+        for (key, record) in self.records.range::<[u8], _>((Bound::Included(start), upper)) {
+            let key = key.as_bytes();
+            let size = key.len() + record.len() - HEAD;
+            if count == limit || (count > 0 && bytes + size > RANGE_BYTES_MAX) {
+                next = key;
+                break;
+            }
+            count += 1;
+            bytes += size;
+            codec::put_record(&mut body, key, revisions(record), &record[HEAD..]);
+        }
+        let mut reply = codec::range_head(self.revision, next);
+        reply.extend_from_slice(&body);
+        reply
+    }
+}
+
+impl StateMachine for Kv {
+    fn name(&self) -> &'static str {
+        "kv"
+    }
+
+    fn validate(&self, command: &[u8]) -> Result<(), Refused> {
+        match KvCommand::decode(command) {
+            Some(_) => Ok(()),
+            None => Err(Refused(
+                "not a command of the kv machine: use kontiki.kv.v1.Kv, or encode a put or delete \
+                 with a key of 1 to 4096 bytes"
+                    .into(),
+            )),
+        }
+    }
+
+    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+        let mut replies = Vec::with_capacity(batch.len());
+        for command in batch {
+            replies.push(match KvCommand::decode(command.bytes) {
+                Some(KvCommand::Put { key, value }) => self.put(key, value),
+                Some(KvCommand::Delete { key }) => self.delete(key),
+                None => KvReply::Unknown("not a command of the kv machine".into()).encode(),
+            });
+        }
+        replies
+    }
+
+    fn read(&self, query: &[u8]) -> Result<Vec<u8>, Refused> {
+        match KvQuery::decode(query) {
+            Some(KvQuery::Get { key }) => Ok(self.get(key)),
+            Some(KvQuery::Range { start, end, limit }) => Ok(self.range(start, end, limit)),
+            None => Err(Refused(
+                "not a query of the kv machine: use kontiki.kv.v1.Kv".into(),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

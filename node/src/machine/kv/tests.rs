@@ -1,0 +1,137 @@
+//! The map against a slow version of itself.
+
+use kontiki_raft::LogId;
+use proptest::prelude::*;
+
+use super::*;
+
+fn write(kv: &mut Kv, command: KvCommand<'_>) -> KvReply {
+    let bytes = command.encode();
+    let id = LogId::default();
+    let reply = kv.apply(&[Command { id, bytes: &bytes }]).remove(0);
+    KvReply::decode(reply.into()).expect("a reply")
+}
+
+fn ask(kv: &Kv, query: KvQuery<'_>) -> KvReply {
+    let reply = kv.read(&query.encode()).expect("a query");
+    KvReply::decode(reply.into()).expect("a reply")
+}
+
+/// All records of a range, page by page.
+fn pages(kv: &Kv, start: &[u8], end: &[u8], limit: u32) -> (Vec<KvRecord>, usize) {
+    let (mut all, mut from, mut count) = (Vec::new(), start.to_vec(), 0);
+    loop {
+        let query = KvQuery::Range {
+            start: &from,
+            end,
+            limit,
+        };
+        let KvReply::Range { next, records, .. } = ask(kv, query) else {
+            panic!("not the reply to a range");
+        };
+        count += 1;
+        assert!(limit == 0 || records.len() <= limit as usize);
+        all.extend(records);
+        if next.is_empty() {
+            return (all, count);
+        }
+        from = next.to_vec();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    // Few distinct keys, so that they meet; around the length at which they leave the tree.
+    prop_oneof![
+        prop::collection::vec(0u8..3, 1..4),
+        (20usize..26).prop_map(|length| vec![7; length])
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let put = (key(), prop::collection::vec(any::<u8>(), 0..8)).prop_map(|(k, v)| Op::Put(k, v));
+    let delete = key().prop_map(Op::Delete);
+    prop::collection::vec(prop_oneof![3 => put, 1 => delete], 0..80)
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_a_map_with_revisions(ops in ops(), start in key(), end in key(), limit in 0u32..5) {
+        let mut kv = Kv::default();
+        let mut model: BTreeMap<Vec<u8>, (Vec<u8>, u64, u64)> = BTreeMap::new();
+        for (at, op) in ops.iter().enumerate() {
+            let revision = at as u64 + 1;
+            match op {
+                Op::Put(key, value) => {
+                    let reply = write(&mut kv, KvCommand::Put { key, value });
+                    prop_assert_eq!(reply, KvReply::Put { revision });
+                    let entry = model.entry(key.clone()).or_insert((vec![], revision, revision));
+                    (entry.0, entry.2) = (value.clone(), revision);
+                }
+                Op::Delete(key) => {
+                    let deleted = model.remove(key).is_some();
+                    let reply = write(&mut kv, KvCommand::Delete { key });
+                    prop_assert_eq!(reply, KvReply::Delete { deleted, revision });
+                }
+            }
+        }
+        for (key, (value, create, modified)) in &model {
+            let KvReply::Get { record: Some(record), revision } = ask(&kv, KvQuery::Get { key }) else {
+                panic!("{key:?} is missing");
+            };
+            prop_assert_eq!(revision, ops.len() as u64);
+            prop_assert_eq!(&record.value[..], &value[..]);
+            prop_assert_eq!((record.create_revision, record.mod_revision), (*create, *modified));
+        }
+        for (start, end) in [(&start[..], &end[..]), (b"", b""), (&start, b""), (b"", &end)] {
+            let expected: Vec<_> = model
+                .iter()
+                .filter(|(key, _)| &key[..] >= start && (end.is_empty() || &key[..] < end))
+                .map(|(key, (value, ..))| (key.clone(), value.clone()))
+                .collect();
+            let (records, _) = pages(&kv, start, end, limit);
+            let seen: Vec<_> =
+                records.iter().map(|r| (r.key.to_vec(), r.value.to_vec())).collect();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}
+
+#[test]
+fn a_page_ends_at_its_bytes_and_a_large_record_is_a_page_by_itself() {
+    let mut kv = Kv::default();
+    let value = vec![0; RANGE_BYTES_MAX * 2 / 3];
+    let huge = vec![0; RANGE_BYTES_MAX + 1];
+    for (key, value) in [(b"a", &value), (b"b", &huge), (b"c", &value)] {
+        write(&mut kv, KvCommand::Put { key, value });
+    }
+    let (records, count) = pages(&kv, b"", b"", 0);
+    assert_eq!((records.len(), count), (3, 3));
+}
+
+#[test]
+fn a_command_that_does_not_decode_changes_nothing() {
+    let mut kv = Kv::default();
+    let id = LogId::default();
+    for bytes in [&b""[..], b"\x01", b"\x02", b"\x09x", b"\x01\xff\xffk"] {
+        assert!(kv.validate(bytes).is_err(), "{bytes:?}");
+        let reply = kv.apply(&[Command { id, bytes }]).remove(0);
+        assert!(matches!(KvReply::decode(reply.into()), Some(KvReply::Unknown(_))));
+    }
+    assert_eq!(kv.revision, 0);
+}
+
+#[test]
+fn a_missing_key_is_no_error() {
+    let kv = Kv::default();
+    let missing = KvReply::Get {
+        revision: 0,
+        record: None,
+    };
+    assert_eq!(ask(&kv, KvQuery::Get { key: b"k" }), missing);
+}

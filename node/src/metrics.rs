@@ -1,0 +1,413 @@
+//! What a node counts. Base units, prefix `kontiki_`, bounded labels only.
+
+use std::time::Duration;
+
+use kontiki_raft::{Configuration, Role};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use tonic::Code;
+
+use crate::address_book::ServerRef;
+use crate::driver::{Counters, Stage, Status};
+use crate::peer::Lane;
+
+macro_rules! methods {
+    ($($method:ident $name:literal)*) => {
+        /// A method of the services, for counting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // the names are those of the proto files
+        pub enum Method { $($method),* }
+
+        impl Method {
+            const ALL: &[Self] = &[$(Self::$method),*];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$method => $name),* }
+            }
+        }
+    };
+}
+
+methods! {
+    Write "kontiki.v1.Data/Write"
+    WriteStream "kontiki.v1.Data/WriteStream"
+    Read "kontiki.v1.Data/Read"
+    Put "kontiki.kv.v1.Kv/Put"
+    Get "kontiki.kv.v1.Kv/Get"
+    Delete "kontiki.kv.v1.Kv/Delete"
+    Range "kontiki.kv.v1.Kv/Range"
+    Bootstrap "kontiki.v1.Admin/Bootstrap"
+    Activate "kontiki.v1.Admin/Activate"
+    AddServer "kontiki.v1.Admin/AddServer"
+    RemoveServer "kontiki.v1.Admin/RemoveServer"
+    ReplaceServer "kontiki.v1.Admin/ReplaceServer"
+    TransferLeadership "kontiki.v1.Admin/TransferLeadership"
+    TriggerElection "kontiki.v1.Admin/TriggerElection"
+    AwaitLeader "kontiki.v1.Admin/AwaitLeader"
+    Status "kontiki.v1.Admin/Status"
+    Introduce "kontiki.v1.Admin/Introduce"
+    Ping "kontiki.v1.Admin/Ping"
+}
+
+impl Method {
+    fn is_write(self) -> bool {
+        use Method::{Delete, Put, Write, WriteStream};
+        matches!(self, Write | WriteStream | Put | Delete)
+    }
+}
+
+/// Why a message to or from a peer was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// From another cluster.
+    WrongCluster,
+    /// For another incarnation.
+    WrongServer,
+    /// Does not decode.
+    Malformed,
+    /// Its sender is not who said hello.
+    WrongSender,
+    /// An answer, and the stream that its request came by has ended.
+    NoStream,
+    /// The queue to the peer is full.
+    OutboxFull,
+}
+
+const DROPPED: [(Dropped, &str); 6] = [
+    (Dropped::WrongCluster, "wrong_cluster"),
+    (Dropped::WrongServer, "wrong_server"),
+    (Dropped::Malformed, "malformed"),
+    (Dropped::WrongSender, "wrong_sender"),
+    (Dropped::NoStream, "no_stream"),
+    (Dropped::OutboxFull, "outbox_full"),
+];
+
+const ROLES: [(Role, &str); 6] = [
+    (Role::Joiner, "joiner"),
+    (Role::Learner, "learner"),
+    (Role::Follower, "follower"),
+    (Role::PreCandidate, "pre_candidate"),
+    (Role::Candidate, "candidate"),
+    (Role::Leader, "leader"),
+];
+
+/// Stages of a write, by the name of the gap that ends with them.
+const STAGES: [(Stage, &str); 4] = [
+    (Stage::Appended, "appended"),
+    (Stage::Persisted, "persisted"),
+    (Stage::Committed, "committed"),
+    (Stage::Applied, "applied"),
+];
+
+/// All metrics of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    calls: IntCounterVec,
+    /// Of `calls`, those with code OK: looked up once.
+    calls_ok: Vec<IntCounter>,
+    dropped: Vec<IntCounter>,
+    sent: [IntCounter; 2],
+    stages: Vec<prometheus::Histogram>,
+    standing: StandingGauges,
+    totals: Totals,
+    /// Writes that wait for their outcome.
+    pub pending: IntGauge,
+    committed: IntCounter,
+    failed: IntCounter,
+}
+
+#[derive(Debug)]
+struct StandingGauges {
+    is_leader: IntGauge,
+    has_leader: IntGauge,
+    ready: IntGauge,
+    activated: IntGauge,
+    role: IntGaugeVec,
+    term: IntGauge,
+    first: IntGauge,
+    last: IntGauge,
+    commit: IntGauge,
+    applied: IntGauge,
+    configuration: IntGauge,
+    voters: IntGauge,
+    learners: IntGauge,
+    margin: Gauge,
+}
+
+#[derive(Debug)]
+struct Totals {
+    proposed: IntCounter,
+    applied: IntCounter,
+    refused: IntCounter,
+    campaigns: IntCounter,
+    elected: IntCounter,
+    turns: IntCounter,
+}
+
+/// Registers metrics; a name that is taken or malformed is a mistake in this file.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        collector: prometheus::Result<C>,
+    ) -> C {
+        let collector = collector.expect("a well-formed name");
+        self.0
+            .register(Box::new(collector.clone()))
+            .expect("a name of its own");
+        collector
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+}
+
+impl Metrics {
+    /// Fresh metrics of a server.
+    pub fn new(me: &ServerRef, machine: &str) -> Self {
+        let registry = Registry::new();
+        let add = Registrar(&registry);
+        let info = Opts::new("kontiki_build_info", "1; the labels say what runs.");
+        let info: IntGaugeVec = add.add(IntGaugeVec::new(info, &["version"]));
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let server = Opts::new("kontiki_server_info", "1; the labels say who this is.");
+        let server = add.add(IntGaugeVec::new(server, &["server_id", "node", "machine"]));
+        server
+            .with_label_values(&[&me.id.to_string(), &me.name, machine])
+            .set(1);
+        let process = ProcessCollector::for_self();
+        registry
+            .register(Box::new(process))
+            .expect("names of its own");
+        let calls = Opts::new("kontiki_grpc_requests_total", "Calls answered; of WriteStream commands.");
+        let calls: IntCounterVec = add.add(IntCounterVec::new(calls, &["method", "code"]));
+        let calls_ok = Method::ALL
+            .iter()
+            .map(|method| calls.with_label_values(&[method.name(), code_name(Code::Ok)]))
+            .collect();
+        let dropped = Opts::new("kontiki_peer_messages_dropped_total", "Messages dropped.");
+        let dropped: IntCounterVec = add.add(IntCounterVec::new(dropped, &["reason"]));
+        let dropped = DROPPED.map(|(_, name)| dropped.with_label_values(&[name]));
+        let sent = Opts::new("kontiki_peer_messages_sent_total", "Messages queued to peers.");
+        let sent: IntCounterVec = add.add(IntCounterVec::new(sent, &["lane"]));
+        let stages = HistogramOpts::new(
+            "kontiki_write_stage_seconds",
+            "Time that a write took from the stage before to this one; sampled.",
+        )
+        .buckets(prometheus::exponential_buckets(10e-6, 2.0, 20).expect("well-formed"));
+        let stages: HistogramVec = add.add(HistogramVec::new(stages, &["stage"]));
+        Self {
+            calls_ok,
+            calls,
+            dropped: dropped.into(),
+            sent: Lane::ALL.map(|lane| sent.with_label_values(&[lane.name()])),
+            stages: STAGES.map(|(_, name)| stages.with_label_values(&[name])).into(),
+            standing: StandingGauges::new(&add),
+            totals: Totals::new(&add),
+            pending: add.gauge("kontiki_proposals_pending", "Writes that wait for their outcome."),
+            committed: add.counter(
+                "kontiki_proposals_committed_total",
+                "Writes answered with their outcome.",
+            ),
+            failed: add.counter(
+                "kontiki_proposals_failed_total",
+                "Writes refused, or answered as unknown.",
+            ),
+            registry,
+        }
+    }
+
+    /// Counts an answered call.
+    pub fn count_call(&self, method: Method, code: Code) {
+        match code {
+            Code::Ok => self.calls_ok[method as usize].inc(),
+            code => self
+                .calls
+                .with_label_values(&[method.name(), code_name(code)])
+                .inc(),
+        }
+        if method.is_write() {
+            match code {
+                Code::Ok => self.committed.inc(),
+                _ => self.failed.inc(),
+            }
+        }
+    }
+
+    /// Counts a message that was dropped.
+    pub fn count_drop(&self, reason: Dropped) {
+        self.dropped[reason as usize].inc();
+    }
+
+    /// Counts a message that was queued to a peer.
+    pub fn count_sent(&self, lane: Lane) {
+        self.sent[lane as usize].inc();
+    }
+
+    /// Takes over what the driver counted since `before`.
+    pub fn add_counters(&self, before: &Counters, after: &Counters) {
+        let totals = &self.totals;
+        let dropped = |reason: Dropped| &self.dropped[reason as usize];
+        for (counter, before, after) in [
+            (&totals.proposed, before.proposed, after.proposed),
+            (&totals.applied, before.applied, after.applied),
+            (&totals.refused, before.refused, after.refused),
+            (&totals.campaigns, before.campaigns, after.campaigns),
+            (&totals.elected, before.elected, after.elected),
+            (&totals.turns, before.turns, after.turns),
+            (
+                dropped(Dropped::WrongCluster),
+                before.dropped_wrong_cluster,
+                after.dropped_wrong_cluster,
+            ),
+            (
+                dropped(Dropped::WrongServer),
+                before.dropped_wrong_server,
+                after.dropped_wrong_server,
+            ),
+            (
+                dropped(Dropped::Malformed),
+                before.dropped_malformed,
+                after.dropped_malformed,
+            ),
+        ] {
+            counter.inc_by(after - before);
+        }
+    }
+
+    /// Takes over one sampled gap.
+    pub fn observe_stage(&self, stage: Stage, gap: Duration) {
+        let at = STAGES.iter().position(|(known, _)| *known == stage);
+        if let Some(at) = at {
+            self.stages[at].observe(gap.as_secs_f64());
+        }
+    }
+
+    /// Takes over where the server stands. A voter that was `silent` for so long counts as dead.
+    pub fn observe(&self, status: &Status, now: kontiki_raft::Time, silent: Duration) {
+        let gauges = &self.standing;
+        let role = status.standing.role;
+        for (known, name) in ROLES {
+            gauges
+                .role
+                .with_label_values(&[name])
+                .set(i64::from(known == role));
+        }
+        let configuration = &status.configuration;
+        for (gauge, value) in [
+            (&gauges.is_leader, u64::from(role == Role::Leader)),
+            (&gauges.has_leader, u64::from(status.standing.leader.is_some())),
+            (&gauges.ready, u64::from(status.ready)),
+            (&gauges.activated, u64::from(status.activated)),
+            (&gauges.term, status.standing.term.0),
+            (&gauges.first, status.first.0),
+            (&gauges.last, status.last.index.0),
+            (&gauges.commit, status.commit.0),
+            (&gauges.applied, status.applied.0),
+            (&gauges.configuration, configuration.index.0),
+            (&gauges.voters, configuration.configuration.voters.len() as u64),
+            (&gauges.learners, configuration.configuration.learners.len() as u64),
+        ] {
+            gauge.set(value as i64);
+        }
+        gauges.margin.set(match role {
+            Role::Leader => margin(status, &configuration.configuration, now, silent) as f64,
+            _ => f64::NAN,
+        });
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        let encoder = TextEncoder::new();
+        encoder
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_else(|error| format!("# {error}\n"))
+    }
+}
+
+/// Live voters minus quorum, the smaller of the two halves while joint.
+fn margin(
+    status: &Status,
+    configuration: &Configuration,
+    now: kontiki_raft::Time,
+    silent: Duration,
+) -> i64 {
+    let live = |voter: &kontiki_raft::ServerId| {
+        let heard = status.progress.iter().find(|peer| peer.server == *voter);
+        let heard = heard.and_then(|peer| peer.heard);
+        *voter == status.server || heard.is_some_and(|heard| now.since(heard) < silent)
+    };
+    let halves = configuration.halves().map(|half| {
+        let quorum = (half.len() / 2 + 1).max(status.min_majority);
+        half.iter().filter(|voter| live(voter)).count() as i64 - quorum as i64
+    });
+    halves.min().unwrap_or_default()
+}
+
+impl StandingGauges {
+    fn new(add: &Registrar<'_>) -> Self {
+        let role = Opts::new("kontiki_role", "1 for the role that the server has.");
+        let margin = "Live voters minus quorum: how many more may be lost. NaN unless it leads.";
+        Self {
+            is_leader: add.gauge("kontiki_is_leader", "Whether this server leads."),
+            has_leader: add.gauge("kontiki_has_leader", "Whether it knows a leader."),
+            ready: add.gauge("kontiki_ready", "An activated voter that has caught up once."),
+            activated: add.gauge("kontiki_activated", "Whether client writes are accepted."),
+            role: add.add(IntGaugeVec::new(role, &["role"])),
+            term: add.gauge("kontiki_term", "Current term."),
+            first: add.gauge("kontiki_log_first_index", "First entry still held."),
+            last: add.gauge("kontiki_log_last_index", "Last entry of the log."),
+            commit: add.gauge("kontiki_commit_index", "Committed through here."),
+            applied: add.gauge("kontiki_applied_index", "Applied through here."),
+            configuration: add.gauge("kontiki_configuration_index", "Configuration in force."),
+            voters: add.gauge("kontiki_voters", "Voters of the configuration in force."),
+            learners: add.gauge("kontiki_learners", "Learners of the configuration in force."),
+            margin: add.add(Gauge::new("kontiki_quorum_margin", margin)),
+        }
+    }
+}
+
+impl Totals {
+    fn new(add: &Registrar<'_>) -> Self {
+        Self {
+            proposed: add.counter("kontiki_proposals_total", "Commands proposed here."),
+            applied: add.counter("kontiki_entries_applied_total", "Entries applied here."),
+            refused: add.counter("kontiki_requests_refused_total", "Requests refused."),
+            campaigns: add.counter("kontiki_elections_started_total", "Elections begun here."),
+            elected: add.counter("kontiki_elections_won_total", "Elections won by this server."),
+            turns: add.counter("kontiki_driver_turns_total", "Turns of the driver."),
+        }
+    }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,63 @@
+//! Between servers: streams in and out, bounded queues, wire <-> message.
+//!
+//! Each pair of servers has two *lanes*, liveness and entries, and each lane up to two streams, one
+//! dialled by either side. A request goes out on the stream that this server dialled; its answer
+//! comes back on the same one. Whatever does not fit into a queue is dropped and counted: Raft sends
+//! it again.
+
+mod dial;
+mod inbound;
+mod links;
+mod outbox;
+mod wire;
+
+pub use inbound::PeerService;
+pub use links::Links;
+pub(crate) use dial::endpoint;
+use outbox::Outbox;
+
+use kontiki_raft::ServerId;
+
+use crate::driver::Loss;
+
+/// Traffic that has a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Votes, heartbeats, transfer.
+    Liveness = 0,
+    /// Appends and their acknowledgements.
+    Entries = 1,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Liveness, Self::Entries];
+
+    /// As metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Liveness => "liveness",
+            Self::Entries => "entries",
+        }
+    }
+}
+
+/// What happened to a stream, for the owner of all of them.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The lane that this server dials is up.
+    Up(ServerId, Lane),
+    /// It is down, or could not be brought up; the next attempt sends what is put into this outbox.
+    /// The loss is told once for every time it gets worse.
+    Down(ServerId, Lane, Option<Loss>, Outbox),
+    /// A peer dialled in: its answers go here.
+    Accepted(ServerId, Lane, u64, Outbox),
+    /// That stream ended.
+    Closed(ServerId, Lane, u64),
+}
+
+/// Largest message on a peer connection: a batch of one entry at the bound of a command, or a full
+/// batch, and some room around it.
+pub(crate) fn message_bytes_max(command_bytes_max: usize) -> usize {
+    command_bytes_max.max(1 << 20) + (1 << 20)
+}

@@ -1,0 +1,283 @@
+//! Between [`Envelope`] and `kontiki.raft.v1.PeerMessage`.
+
+use bytes::Bytes;
+use kontiki_proto::raft;
+use kontiki_proto::raft::PeerMessage;
+use kontiki_proto::raft::peer_message::Body;
+use kontiki_raft::{
+    Append, AppendAck, AppendOutcome, ClusterId, Heartbeat, HeartbeatAck, Index, LogId, Message,
+    ServerId, Term, TimeoutNow, Vote, VoteReply,
+};
+
+use crate::address_book::ServerRef;
+use crate::driver::Envelope;
+
+/// A message that makes no sense; the text says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(&'static str);
+
+/// For the wire. Shares the batch.
+pub fn encode(envelope: Envelope) -> PeerMessage {
+    let body = match envelope.message {
+        Message::Vote(vote) => Body::Vote(raft::Vote {
+            term: vote.term.0,
+            last: Some(wire_id(vote.last)),
+            pre: vote.pre,
+            forced: vote.forced,
+        }),
+        Message::VoteReply(reply) => Body::VoteReply(raft::VoteReply {
+            term: reply.term.0,
+            granted: reply.granted,
+            pre: reply.pre,
+        }),
+        Message::Append(append) => Body::Append(raft::Append {
+            term: append.term.0,
+            prev: Some(wire_id(append.prev)),
+            commit: append.commit.0,
+            batch: envelope.batch,
+        }),
+        Message::AppendAck(ack) => Body::AppendAck(wire_ack(ack)),
+        Message::Heartbeat(heartbeat) => Body::Heartbeat(raft::Heartbeat {
+            term: heartbeat.term.0,
+            commit: heartbeat.commit.0,
+            round: heartbeat.round,
+        }),
+        Message::HeartbeatAck(ack) => Body::HeartbeatAck(raft::HeartbeatAck {
+            term: ack.term.0,
+            round: ack.round,
+        }),
+        Message::TimeoutNow(now) => Body::TimeoutNow(raft::TimeoutNow {
+            term: now.term.0,
+            last: Some(wire_id(now.last)),
+        }),
+    };
+    PeerMessage {
+        cluster: envelope.cluster.0,
+        from: envelope.from.0,
+        to: envelope.to.0,
+        body: Some(body),
+    }
+}
+
+fn wire_ack(ack: AppendAck) -> raft::AppendAck {
+    match ack.outcome {
+        AppendOutcome::Accepted(index) => raft::AppendAck {
+            term: ack.term.0,
+            index: index.0,
+            rejected: false,
+            hint: None,
+        },
+        AppendOutcome::Rejected { prev, hint } => raft::AppendAck {
+            term: ack.term.0,
+            index: prev.0,
+            rejected: true,
+            hint: Some(wire_id(hint)),
+        },
+    }
+}
+
+/// From the wire. The batch aliases the receive buffer; the driver copies what it keeps, and takes
+/// the end of an append from its batch, whose encoding is the driver's.
+///
+/// # Errors
+/// A field is missing, or the message is none of the protocol (a second Hello, say).
+pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
+    let mut batch = Bytes::new();
+    let body = message.body.ok_or(Malformed("no body that is known"))?;
+    let decoded = match body {
+        Body::Hello(_) => return Err(Malformed("a Hello that is not the first message")),
+        Body::Vote(vote) => Message::Vote(Vote {
+            term: Term(vote.term),
+            last: id(vote.last)?,
+            pre: vote.pre,
+            forced: vote.forced,
+        }),
+        Body::VoteReply(reply) => Message::VoteReply(VoteReply {
+            term: Term(reply.term),
+            granted: reply.granted,
+            pre: reply.pre,
+        }),
+        Body::Append(append) => {
+            let prev = id(append.prev)?;
+            batch = append.batch;
+            Message::Append(Append {
+                term: Term(append.term),
+                prev,
+                last: prev.index,
+                commit: Index(append.commit),
+            })
+        }
+        Body::AppendAck(ack) => Message::AppendAck(AppendAck {
+            term: Term(ack.term),
+            outcome: match ack.rejected {
+                false => AppendOutcome::Accepted(Index(ack.index)),
+                true => AppendOutcome::Rejected {
+                    prev: Index(ack.index),
+                    hint: id(ack.hint)?,
+                },
+            },
+        }),
+        Body::Heartbeat(heartbeat) => Message::Heartbeat(Heartbeat {
+            term: Term(heartbeat.term),
+            commit: Index(heartbeat.commit),
+            round: heartbeat.round,
+        }),
+        Body::HeartbeatAck(ack) => Message::HeartbeatAck(HeartbeatAck {
+            term: Term(ack.term),
+            round: ack.round,
+        }),
+        Body::TimeoutNow(now) => Message::TimeoutNow(TimeoutNow {
+            term: Term(now.term),
+            last: id(now.last)?,
+        }),
+    };
+    Ok(Envelope {
+        cluster: ClusterId(message.cluster),
+        from: ServerId(message.from),
+        to: ServerId(message.to),
+        message: decoded,
+        batch,
+    })
+}
+
+fn wire_id(id: LogId) -> raft::LogId {
+    raft::LogId {
+        term: id.term.0,
+        index: id.index.0,
+    }
+}
+
+fn id(id: Option<raft::LogId>) -> Result<LogId, Malformed> {
+    let id = id.ok_or(Malformed("a log id is missing"))?;
+    Ok(LogId {
+        term: Term(id.term),
+        index: Index(id.index),
+    })
+}
+
+/// The first message of a stream.
+pub fn hello(cluster: Option<ClusterId>, me: &ServerRef, to: ServerId) -> PeerMessage {
+    PeerMessage {
+        cluster: cluster.map_or(0, |cluster| cluster.0),
+        from: me.id.0,
+        to: to.0,
+        body: Some(Body::Hello(raft::Hello {
+            node: me.name.clone(),
+            peer_address: me.peer_address.clone(),
+            client_address: me.client_address.clone(),
+        })),
+    }
+}
+
+/// Who says hello; `None` if it is another message, or from nobody.
+pub fn greeted(message: &PeerMessage) -> Option<ServerRef> {
+    let Some(Body::Hello(hello)) = &message.body else {
+        return None;
+    };
+    (message.from != 0).then(|| ServerRef {
+        id: ServerId(message.from),
+        name: hello.node.clone(),
+        peer_address: hello.peer_address.clone(),
+        client_address: hello.client_address.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    fn messages() -> Vec<Message> {
+        let (term, round) = (Term(3), 9);
+        let ack = |outcome| Message::AppendAck(AppendAck { term, outcome });
+        let vote = Vote {
+            term,
+            last: id(2, 7),
+            pre: true,
+            forced: false,
+        };
+        vec![
+            Message::Vote(vote),
+            Message::VoteReply(VoteReply {
+                term,
+                granted: true,
+                pre: false,
+            }),
+            Message::Append(Append {
+                term,
+                prev: id(2, 7),
+                last: Index(7),
+                commit: Index(6),
+            }),
+            ack(AppendOutcome::Accepted(Index(8))),
+            ack(AppendOutcome::Rejected {
+                prev: Index(8),
+                hint: id(1, 4),
+            }),
+            Message::Heartbeat(Heartbeat {
+                term,
+                commit: Index(6),
+                round,
+            }),
+            Message::HeartbeatAck(HeartbeatAck { term, round }),
+            Message::TimeoutNow(TimeoutNow {
+                term,
+                last: id(2, 7),
+            }),
+        ]
+    }
+
+    fn envelope(message: Message) -> Envelope {
+        Envelope {
+            cluster: ClusterId(1),
+            from: ServerId(2),
+            to: ServerId(3),
+            message,
+            batch: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        for message in messages() {
+            let sent = envelope(message);
+            assert_eq!(decode(encode(sent.clone())), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_malformed() {
+        let whole = encode(envelope(messages().remove(0)));
+        let without = |body| PeerMessage {
+            body,
+            ..whole.clone()
+        };
+        assert!(decode(without(None)).is_err());
+        assert!(decode(without(Some(Body::Vote(raft::Vote::default())))).is_err());
+        assert!(decode(without(Some(Body::Append(raft::Append::default())))).is_err());
+        let rejected = raft::AppendAck {
+            rejected: true,
+            ..raft::AppendAck::default()
+        };
+        assert!(decode(without(Some(Body::AppendAck(rejected)))).is_err());
+        let me = ServerRef::unknown(ServerId(1));
+        assert!(decode(hello(None, &me, ServerId(2))).is_err());
+    }
+
+    #[test]
+    fn a_hello_says_who_dials() {
+        let mut me = ServerRef::unknown(ServerId(1));
+        me.peer_address = "here:1".into();
+        let message = hello(Some(ClusterId(5)), &me, ServerId(2));
+        assert_eq!((message.cluster, message.to), (5, 2));
+        assert_eq!(greeted(&message), Some(me));
+        assert_eq!(greeted(&PeerMessage { from: 0, ..message }), None);
+    }
+}

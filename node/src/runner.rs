@@ -1,0 +1,351 @@
+//! The node thread: client requests, the driver and the streams between servers on one runtime of
+//! one thread, so that no step of a write crosses a thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+use kontiki_proto::kv::kv_server::KvServer;
+use kontiki_proto::raft::peer_server::PeerServer;
+use kontiki_proto::v1::admin_server::AdminServer;
+use kontiki_proto::v1::data_server::DataServer;
+use kontiki_raft::Time;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::address_book::{AddressBook, ServerRef};
+use crate::api::{AdminService, DataService, KvService, probes};
+use crate::bootstrap::bootstrap;
+use crate::clock;
+use crate::config::Config;
+use crate::driver::{Counters, Driver, Input, Output, Standing, Status};
+use crate::handle::{Handle, HandleParts, Reply};
+use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
+use crate::machine::StateMachine;
+use crate::metrics::Metrics;
+use crate::peer::{LinkEvent, Links, PeerService, message_bytes_max};
+use crate::shutdown::hand_over;
+
+/// Inputs of one turn; the rest is the next turn's.
+const TURN_INPUTS_MAX: usize = 8192;
+/// Events of streams that wait for a turn.
+const LINK_EVENTS_MAX: usize = 1024;
+/// How often metrics, readiness and connections are looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// Room around a command in a request.
+const REQUEST_ROOM: usize = 64 << 10;
+/// How long connections may take to finish what is in flight when the node stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// Settings.
+    pub config: Config,
+    /// What is replicated.
+    pub machine: Box<dyn StateMachine>,
+    /// This incarnation and its addresses.
+    pub me: ServerRef,
+    /// Listens for servers and operators.
+    pub peer: TcpListener,
+    /// Listens for clients, if there are any.
+    pub client: Option<TcpListener>,
+    /// An embedded server bootstraps and activates itself; a daemon waits for its operator.
+    pub embedded: Option<Vec<(String, String)>>,
+}
+
+/// A node that runs on a thread of its own. Dropped, it ends at once.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    tokens: Tokens,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tokens {
+    /// Hand leadership over, answer what is pending, end.
+    stop: CancellationToken,
+    /// End.
+    kill: CancellationToken,
+    /// It has ended.
+    ended: CancellationToken,
+}
+
+impl Node {
+    /// Starts a node. Its ports are served when this returns.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread, or a listener cannot be used.
+    pub fn start(parts: NodeParts) -> std::io::Result<Self> {
+        let (standing, standing_seen) = watch::channel(Standing {
+            role: kontiki_raft::Role::Joiner,
+            term: kontiki_raft::Term(0),
+            leader: None,
+        });
+        let (inputs, inputs_taken) = mpsc::channel(parts.config.limits.requests_max);
+        let machine = parts.machine.name();
+        let handle = Handle::new(HandleParts {
+            metrics: Arc::new(Metrics::new(&parts.me, machine)),
+            book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
+            limits: parts.config.limits,
+            machine,
+            initial_config: parts.embedded.clone().unwrap_or_default(),
+            standing: standing_seen,
+            inputs,
+        });
+        let tokens = Tokens::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Both ends before the thread runs, so that a listener that fails is an error of `start`.
+        let services = {
+            let _guard = runtime.enter();
+            Services::start(&handle, &parts)?
+        };
+        let seeds = (parts.config, parts.machine, parts.embedded);
+        let mine = (handle.clone(), tokens.clone());
+        let body = move || {
+            let (handle, tokens) = mine;
+            let _ended = tokens.ended.clone().drop_guard();
+            let (config, machine, embedded) = seeds;
+            let driver = config.driver(handle.server, embedded.is_some());
+            let links = Links::new(handle.clone(), services.events.clone());
+            let turning = Loop {
+                silent: driver.raft.election_timeout_max,
+                driver: Driver::new(handle.server, driver, machine, clock::now()),
+                links,
+                standing,
+                counted: Counters::default(),
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                handle: handle.clone(),
+            };
+            runtime.block_on(async {
+                if let Some(initial) = embedded {
+                    tokio::spawn(bootstrap(handle.clone(), initial, config.raft.min_majority));
+                }
+                let events = services.events_taken;
+                let stopping = stop(&handle, &tokens, services.client, services.peer);
+                tokio::select! {
+                    () = turning.run(inputs_taken, events) => {}
+                    () = stopping => {}
+                    () = tokens.kill.cancelled() => {}
+                }
+            });
+            // A name that is being resolved must not hold the end up.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("node".into()).spawn(body)?;
+        Ok(Self {
+            handle,
+            tokens,
+            thread: Some(thread),
+        })
+    }
+
+    /// The way in.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Ends when the node has.
+    pub async fn ended(&self) {
+        self.tokens.ended.cancelled().await;
+    }
+
+    /// Hands leadership over, answers what is pending, and ends. Idempotent.
+    pub async fn stop(&self) {
+        self.tokens.stop.cancel();
+        self.ended().await;
+    }
+
+    /// Ends at once, as a crash does.
+    pub async fn kill(&self) {
+        self.tokens.kill.cancel();
+        self.ended().await;
+    }
+
+    /// Waits for the thread. `false`: it panicked.
+    pub fn join(mut self) -> bool {
+        match self.thread.take() {
+            Some(thread) => thread.join().is_ok(),
+            None => true,
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tokens.kill.cancel();
+    }
+}
+
+/// The ports of a node.
+struct Services {
+    client: Option<Serving>,
+    peer: Serving,
+    events: mpsc::Sender<LinkEvent>,
+    events_taken: mpsc::Receiver<LinkEvent>,
+}
+
+impl Services {
+    fn start(handle: &Handle, parts: &NodeParts) -> std::io::Result<Self> {
+        let probes = probes().map_err(std::io::Error::other)?;
+        tokio::spawn(probes.follow(handle.clone()));
+        let (events, events_taken) = mpsc::channel(LINK_EVENTS_MAX);
+        let limits = parts.config.limits;
+        let request_max = limits.command_bytes_max + REQUEST_ROOM;
+        let message_max = message_bytes_max(limits.command_bytes_max);
+        let peer = PeerService::new(handle.clone(), events.clone());
+        let peer = PeerPort {
+            peer: PeerServer::new(peer)
+                .max_decoding_message_size(message_max)
+                .max_encoding_message_size(message_max),
+            rest: probes
+                .routes
+                .clone()
+                .add_service(AdminServer::new(AdminService::new(handle.clone())))
+                .prepare(),
+        };
+        let transport = Transport {
+            requests_max: 1024,
+            keep_alive: Duration::from_secs(5),
+            keep_alive_timeout: Duration::from_secs(3),
+        };
+        let peer = serve(parts.peer.try_clone()?, peer, transport)?;
+        let client = ClientPort {
+            // A stream carries lists of commands in one message.
+            data: DataServer::new(DataService::new(handle.clone()))
+                .max_decoding_message_size(request_max.max(4 << 20)),
+            kv: KvServer::new(KvService::new(handle.clone()))
+                .max_decoding_message_size(request_max.max(4 << 20)),
+            rest: probes.routes.prepare(),
+        };
+        let transport = Transport {
+            requests_max: limits.connection_requests_max,
+            keep_alive: Duration::from_secs(20),
+            keep_alive_timeout: Duration::from_secs(10),
+        };
+        let client = match &parts.client {
+            Some(listener) => Some(serve(listener.try_clone()?, client, transport)?),
+            None => None,
+        };
+        Ok(Self {
+            client,
+            peer,
+            events,
+            events_taken,
+        })
+    }
+}
+
+/// Waits to be told, then takes the node down in order: health first, leadership, pending calls.
+async fn stop(handle: &Handle, tokens: &Tokens, client: Option<Serving>, peer: Serving) {
+    tokens.stop.cancelled().await;
+    hand_over(handle).await;
+    if let Some(client) = client {
+        client.stop.cancel();
+        client.drained(DRAIN).await;
+    }
+    peer.stop.cancel();
+}
+
+/// Turns the driver whenever there is something for it.
+struct Loop {
+    driver: Driver<Reply>,
+    handle: Handle,
+    links: Links,
+    standing: watch::Sender<Standing>,
+    counted: Counters,
+    /// A voter that is silent for longer counts as dead in metrics.
+    silent: Duration,
+    inputs: Vec<Input<Reply>>,
+    outputs: Vec<Output<Reply>>,
+}
+
+impl Loop {
+    async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input<Reply>>,
+        mut events: mpsc::Receiver<LinkEvent>,
+    ) {
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut tick = clock::now();
+        loop {
+            tokio::select! {
+                biased;
+                _ = inputs.recv_many(&mut self.inputs, TURN_INPUTS_MAX) => {}
+                Some(event) = events.recv() => self.on_event(event),
+                () = timer.as_mut() => {}
+            }
+            // A stream is known before what came by it is answered.
+            while let Ok(event) = events.try_recv() {
+                self.on_event(event);
+            }
+            let now = clock::now();
+            let deadline = self.turn(now);
+            if now >= tick || self.handle.cluster().is_none() {
+                self.tick(now);
+                tick = now + TICK;
+            }
+            arm(timer.as_mut(), now, deadline.min(tick));
+        }
+    }
+
+    fn on_event(&mut self, event: LinkEvent) {
+        let leader = self.standing.borrow().leader;
+        self.links.on_event(event, leader, &mut self.inputs);
+    }
+
+    /// One turn: everything that has come in, then everything that is to be done about it.
+    fn turn(&mut self, now: Time) -> Time {
+        let deadline = self.driver.turn(now, &mut self.inputs, &mut self.outputs);
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Send(envelope) => self.links.send(envelope, now),
+                Output::Reply(reply, outcome) => reply.send(outcome),
+                Output::Standing(standing) => {
+                    tracing::info!(
+                        role = ?standing.role,
+                        term = standing.term.0,
+                        leader = standing.leader.map(tracing::field::display),
+                        "standing"
+                    );
+                    self.standing.send_replace(standing);
+                }
+            }
+        }
+        self.handle.turned.store(now.0, Relaxed);
+        deadline
+    }
+
+    fn tick(&mut self, now: Time) {
+        let status: Status = self.driver.status();
+        if let Some(cluster) = status.cluster
+            && self.handle.cluster.swap(cluster.0, Relaxed) != cluster.0
+        {
+            tracing::info!(%cluster, "belongs to a cluster");
+        }
+        self.handle.set_ready(status.ready);
+        self.links.keep(&status.configuration.configuration.servers(), now);
+        let metrics = &self.handle.metrics;
+        metrics.observe(&status, now, self.silent);
+        let counted = *self.driver.counters();
+        metrics.add_counters(&self.counted, &counted);
+        self.counted = counted;
+        self.driver
+            .drain_samples(|stage, gap| metrics.observe_stage(stage, gap));
+    }
+}
+
+/// Sets the timer, unless it goes off early enough anyway: an early turn does no harm, and setting it
+/// costs more than the turn.
+fn arm(timer: std::pin::Pin<&mut Sleep>, now: Time, deadline: Time) {
+    let wanted = Instant::now() + deadline.since(now);
+    if timer.is_elapsed() || wanted < timer.deadline() {
+        timer.reset(wanted);
+    }
+}

@@ -1,0 +1,44 @@
+//! Going down without harm.
+
+use std::time::Duration;
+
+use kontiki_raft::Role;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::driver::Input;
+use crate::handle::Handle;
+
+/// Resolves on SIGTERM or SIGINT.
+///
+/// # Errors
+/// The signals cannot be watched.
+pub fn signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+    })
+}
+
+/// Refuses new requests from here on, health first, and if this server leads, hands leadership to
+/// another and waits until it leads. Gives up after `limits.stop_timeout_milliseconds`: the others
+/// then elect one by themselves.
+pub async fn hand_over(handle: &Handle) {
+    handle.begin_stopping();
+    // One turn of the runtime, so that health says so before anything else happens.
+    tokio::task::yield_now().await;
+    if handle.standing().role != Role::Leader {
+        return;
+    }
+    let wait = Duration::from_millis(handle.limits.stop_timeout_milliseconds);
+    let target = None;
+    let answer = handle.ask_always(wait, |reply| Input::Transfer { target, reply });
+    match answer.await {
+        Ok(_) => tracing::info!("handed leadership over"),
+        Err(failure) => tracing::warn!(%failure, "goes without handing leadership over"),
+    }
+}
