@@ -22,15 +22,8 @@ use crate::writers::Writers;
 /// Port of metrics on nodes.
 const NODE_PORT: u16 = 7402;
 
-/// The stages of a write, each a histogram.
-const STAGES: [&str; 6] = [
-    "proposed",
-    "appended",
-    "persisted",
-    "committed",
-    "applied",
-    "replied",
-];
+/// The stages of a write that take time, each with a histogram.
+const STAGES: [&str; 4] = ["appended", "persisted", "committed", "applied"];
 
 pub async fn run(world: &World) -> Result<()> {
     let raft = world.namespace.raft("watched");
@@ -62,9 +55,8 @@ pub async fn run(world: &World) -> Result<()> {
     leader_and_term(&prometheus).await?;
     progress(&prometheus).await?;
     for stage in STAGES {
-        prometheus
-            .grows(&format!("sum(kontiki_write_{stage}_seconds_count)"))
-            .await?;
+        let count = format!("sum(kontiki_write_stage_seconds_count{{stage=\"{stage}\"}})");
+        prometheus.grows(&count).await?;
     }
     println!(
         "  leader, term, commit and apply progress and {} stages move",
@@ -77,9 +69,9 @@ pub async fn run(world: &World) -> Result<()> {
 /// One leader, and the term that it says.
 async fn leader_and_term(prometheus: &Prometheus) -> Result<()> {
     until_ok("one server says that it leads", PATIENCE, async || {
-        let leaders = prometheus.value("sum(kontiki_raft_is_leader)").await?;
+        let leaders = prometheus.value("sum(kontiki_is_leader)").await?;
         ensure!(leaders == 1.0, "{leaders} servers do");
-        let term = prometheus.value("min(kontiki_raft_term)").await?;
+        let term = prometheus.value("min(kontiki_term)").await?;
         ensure!(term >= 1.0, "the term is {term}");
         Ok(())
     })
@@ -87,8 +79,8 @@ async fn leader_and_term(prometheus: &Prometheus) -> Result<()> {
 }
 
 async fn progress(prometheus: &Prometheus) -> Result<()> {
-    prometheus.grows("min(kontiki_raft_commit_index)").await?;
-    prometheus.grows("min(kontiki_raft_applied_index)").await
+    prometheus.grows("min(kontiki_commit_index)").await?;
+    prometheus.grows("min(kontiki_applied_index)").await
 }
 
 /// The address of the operator's metrics: its port named `http`.
