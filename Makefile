@@ -36,7 +36,7 @@ test: ## Everything that CI runs: check, sim, process tests, e2e
 	@.ci/test
 
 e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
-	tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
+	TAG=$(TAG) tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
 
 process: build ## The tests with real processes on this machine
 	cargo test --workspace --locked --no-fail-fast --test process

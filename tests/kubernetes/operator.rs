@@ -26,7 +26,8 @@ impl Operator {
         enforce_restricted(cluster, NAMESPACE).await?;
         let chart = checkout().join("charts/kontiki-operator");
         let chart = chart.to_str().context("the path of the chart")?;
-        let tag = std::env::var("TAG").unwrap_or_else(|_| "dev".to_owned());
+        let tag = std::env::var("TAG").unwrap_or_default();
+        let tag = if tag.is_empty() { "dev" } else { &tag };
         let operator_tag = format!("image.tag={tag}");
         let node_tag = format!("nodeImage.tag={tag}");
         cluster

@@ -36,7 +36,7 @@ if [ "$(id -u)" != 0 ]; then
   say "namespaces and containers need root: asking sudo"
   exec sudo env PATH="$PATH" HOME="$HOME" NODES="$NODES" IMAGES="$IMAGES" \
     CLUSTER_MINUTES="$CLUSTER_MINUTES" CLUSTER_LOGS="$CLUSTER_LOGS" \
-    KONTIKI_CACHE="${KONTIKI_CACHE:-}" CI="${CI:-}" "${BASH_SOURCE[0]}" "$@"
+    KONTIKI_CACHE="${KONTIKI_CACHE:-}" CI="${CI:-}" TAG="${TAG:-}" "${BASH_SOURCE[0]}" "$@"
 fi
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 umask 022
