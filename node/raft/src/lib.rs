@@ -48,7 +48,7 @@
 //!
 //! # Where what is
 //!
-//! `raft` the state, the inputs, the end of a turn; `election`, `replication`, `membership`,
+//! `raft` the state, the inputs, the end of a turn; `view` what others may see; `election`, `replication`, `membership`,
 //! `reads`, `transfer` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
 //! that know no messages; `invariant` what always holds.
 //!
@@ -80,6 +80,7 @@ mod reads;
 mod replication;
 mod transfer;
 mod types;
+mod view;
 
 pub use config::Config;
 pub use configuration::{Configuration, Purpose};
@@ -89,5 +90,6 @@ pub use message::{
     Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message, TimeoutNow, Vote, VoteReply,
 };
 pub use output::{Output, ReadId, Refused};
-pub use raft::{PeerProgress, Raft, Role};
+pub use raft::Raft;
 pub use types::{ClusterId, Index, LogId, ServerId, Term, Time};
+pub use view::{PeerProgress, Role};

@@ -1,0 +1,138 @@
+//! Messages between servers, and the payloads that follow the engine's log.
+
+use bytes::Bytes;
+use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message};
+
+use super::interface::{Envelope, Output};
+use super::{Driver, entry};
+
+impl<R> Driver<R> {
+    pub(super) fn receive(&mut self, envelope: Envelope) {
+        let me = self.raft.id();
+        if envelope.to != me || envelope.from == me {
+            self.counters.dropped_wrong_server += 1;
+            return;
+        }
+        let is_stranger = match self.cluster {
+            Some(cluster) => cluster != envelope.cluster,
+            // Who knows this exact id was told it by the cluster that wants this server.
+            None => envelope.cluster == ClusterId(0) || envelope.message.is_reply(),
+        };
+        if is_stranger {
+            self.counters.dropped_wrong_cluster += 1;
+            return;
+        }
+        let Some(entries) = decode_batch(&envelope) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
+        self.cluster = Some(envelope.cluster);
+        self.raft
+            .receive(self.now, envelope.from, envelope.message, &entries);
+        self.follow_log(&envelope.batch);
+    }
+
+    /// Does to the payloads what the engine did to its log. `batch` is what came with the message
+    /// just received.
+    pub(super) fn follow_log(&mut self, batch: &Bytes) {
+        loop {
+            let changes = self.raft.take_log_changes();
+            if changes.is_empty() {
+                return;
+            }
+            for change in changes {
+                match change {
+                    LogChange::Truncated { after } => {
+                        self.log.truncate(after);
+                        self.activate_entry = self.activate_entry.filter(|entry| *entry <= after);
+                    }
+                    LogChange::Received { from, to } => self.store(batch, from, to),
+                    LogChange::Created { id, kind } => {
+                        self.log.push(id, &kind, &[]);
+                    }
+                }
+            }
+            self.persist();
+        }
+    }
+
+    pub(super) fn store(&mut self, batch: &Bytes, from: Index, to: Index) {
+        let mut rest = &batch[..];
+        while let Some(decoded) = entry::decode_trusted(rest) {
+            let (encoded, after) = rest.split_at(decoded.size);
+            let index = decoded.id.index;
+            if (from..=to).contains(&index) {
+                if decoded.kind == EntryKind::Activate {
+                    self.activate_entry.get_or_insert(index);
+                }
+                self.log.push_encoded(index, encoded);
+            }
+            rest = after;
+        }
+    }
+
+    /// In memory mode what is in the log is as persistent as it gets.
+    pub(super) fn persist(&mut self) {
+        let (last, generation) = (self.raft.last(), self.raft.generation());
+        self.raft.persisted(self.now, last, generation);
+        self.samples.on_persisted(self.now);
+        if self.raft.last() != last {
+            self.follow_log(&Bytes::new());
+        }
+    }
+
+    /// Performs one output of the engine. `true` if another turn is needed at once.
+    pub(super) fn perform(
+        &mut self,
+        output: kontiki_raft::Output,
+        outputs: &mut Vec<Output<R>>,
+    ) -> bool {
+        match output {
+            kontiki_raft::Output::Send { to, message } => {
+                let batch = match &message {
+                    Message::Append(append) => {
+                        self.log.encoded(append.prev.index.next(), append.last)
+                    }
+                    _ => Bytes::new(),
+                };
+                let cluster = self.cluster.expect("a server that speaks has a cluster");
+                let from = self.raft.id();
+                outputs.push(Output::Send(Envelope {
+                    cluster,
+                    from,
+                    to,
+                    message,
+                    batch,
+                }));
+                false
+            }
+            kontiki_raft::Output::ReadReady { id, index } => self.on_read_ready(id, index, outputs),
+            kontiki_raft::Output::ReadFailed { id } => {
+                let asked = self.requests.take_read(id);
+                let refusal = self.not_leader();
+                self.answer(asked.into_reply(), Err(refusal), outputs);
+                false
+            }
+        }
+    }
+}
+
+/// The metadata of the entries in an envelope. `None` if they are not what an append says.
+fn decode_batch(envelope: &Envelope) -> Option<Vec<EntryMeta>> {
+    let Message::Append(append) = &envelope.message else {
+        return envelope.batch.is_empty().then(Vec::new);
+    };
+    let mut entries = Vec::new();
+    let mut rest = &envelope.batch[..];
+    let mut index = append.prev.index;
+    while !rest.is_empty() {
+        let decoded = entry::decode(rest)?;
+        index = index.next();
+        if decoded.id.index != index {
+            return None;
+        }
+        entries.push(decoded.meta());
+        rest = &rest[decoded.size..];
+    }
+    (index == append.last).then_some(entries)
+}

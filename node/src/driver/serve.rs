@@ -1,0 +1,238 @@
+//! Requests: checked, proposed or refused, and answered.
+
+use bytes::Bytes;
+use kontiki_raft::{ClusterId, Configuration, EntryKind, Index, LogId, ReadId, Role, ServerId};
+
+use super::interface::{Answer, Output, Refusal};
+use super::requests::Asked;
+use super::{Driver, INITIAL_VOTERS_MAX, entry};
+
+impl<R> Driver<R> {
+    pub(super) fn bootstrap(
+        &mut self,
+        cluster: ClusterId,
+        mut voters: Vec<ServerId>,
+    ) -> Result<(), Refusal> {
+        voters.sort_unstable();
+        voters.dedup();
+        if voters.is_empty() || voters.len() > INITIAL_VOTERS_MAX {
+            return Err(Refusal::Invalid(format!(
+                "voters: {} given, 1 to {INITIAL_VOTERS_MAX} must be",
+                voters.len()
+            )));
+        }
+        if cluster == ClusterId(0) {
+            return Err(Refusal::Invalid("cluster_id: must not be 0".to_owned()));
+        }
+        let me = self.raft.id();
+        if !voters.contains(&me) {
+            return Err(Refusal::WrongServer(me));
+        }
+        match (self.cluster, &self.bootstrapped) {
+            (Some(mine), _) if mine != cluster => return Err(Refusal::AlreadyBootstrapped(mine)),
+            (Some(mine), Some(told)) if *told != voters => {
+                return Err(Refusal::AlreadyBootstrapped(mine));
+            }
+            _ => {}
+        }
+        self.cluster = Some(cluster);
+        let configuration = Configuration::of(voters.iter().copied());
+        self.bootstrapped = Some(voters);
+        // A log that is not empty came from a leader of this very cluster: all is done.
+        self.raft.bootstrap(self.now, configuration);
+        self.follow_log(&Bytes::new());
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, command: &[u8], reply: R, outputs: &mut Vec<Output<R>>) {
+        let result = self
+            .check_write(command)
+            .and_then(|()| self.propose(EntryKind::Command, command));
+        match result {
+            Ok(id) => {
+                self.counters.proposed += 1;
+                self.requests.wait_for_write(id, Some(reply));
+            }
+            Err(refusal) => self.answer(reply, Err(refusal), outputs),
+        }
+    }
+
+    pub(super) fn check_write(&self, command: &[u8]) -> Result<(), Refusal> {
+        if self.raft.role() == Role::Leader {
+            if self.activate_entry.is_none() {
+                return Err(Refusal::NotActivated);
+            }
+            self.requests.check_room_for_write()?;
+            self.applier
+                .machine()
+                .validate(command)
+                .map_err(|why| Refusal::RefusedByMachine(why.0))
+        } else {
+            Err(self.not_leader())
+        }
+    }
+
+    pub(super) fn propose(&mut self, kind: EntryKind, command: &[u8]) -> Result<LogId, Refusal> {
+        let size = (entry::HEADER_BYTES + command.len()) as u32;
+        let id = self.raft.propose(self.now, [(kind.clone(), size)])?;
+        self.log.push(id, &kind, command);
+        self.samples.on_appended(id.index, self.now);
+        Ok(id)
+    }
+
+    pub(super) fn activate(&mut self, reply: R, outputs: &mut Vec<Output<R>>) {
+        if self.raft.role() != Role::Leader {
+            let refusal = self.not_leader();
+            return self.answer(reply, Err(refusal), outputs);
+        }
+        if let Some(index) = self.applier.activated() {
+            return self.answer(reply, Ok(Answer::Activated(index)), outputs);
+        }
+        match self.propose(EntryKind::Activate, &[]) {
+            Ok(id) => {
+                self.activate_entry.get_or_insert(id.index);
+                self.requests.wait_for_write(id, Some(reply));
+            }
+            Err(refusal) => self.answer(reply, Err(refusal), outputs),
+        }
+    }
+
+    /// Without an operator the leader activates as soon as it may.
+    pub(super) fn activate_if_alone(&mut self) {
+        if self.activate
+            && self.activate_entry.is_none()
+            && self.raft.is_term_committed()
+            && let Ok(id) = self.propose(EntryKind::Activate, &[])
+        {
+            self.activate_entry = Some(id.index);
+            self.requests.wait_for_write(id, None);
+        }
+    }
+
+    pub(super) fn read_stale(&mut self, query: &[u8], reply: R, outputs: &mut Vec<Output<R>>) {
+        if self.raft.role() == Role::Joiner {
+            return self.answer(reply, Err(Refusal::NotAMember), outputs);
+        }
+        let result = self.applier.read(query);
+        self.answer(reply, result, outputs);
+    }
+
+    /// Asks for something that leadership must be confirmed for first.
+    pub(super) fn ask(&mut self, asked: Asked<R>, outputs: &mut Vec<Output<R>>) {
+        let id = self.requests.next_read();
+        match self.raft.read(self.now, id) {
+            Ok(()) => self.requests.wait_for_read(id, asked),
+            Err(refused) => {
+                let refusal = self.refusal(refused);
+                self.answer(asked.into_reply(), Err(refusal), outputs);
+            }
+        }
+    }
+
+    pub(super) fn on_read_ready(
+        &mut self,
+        id: ReadId,
+        index: Index,
+        outputs: &mut Vec<Output<R>>,
+    ) -> bool {
+        assert!(
+            self.applier.applied() >= index,
+            "a turn applies before it answers"
+        );
+        match self.requests.take_read(id) {
+            Asked::Query { query, reply } => {
+                let result = self.applier.read(&query);
+                self.answer(reply, result, outputs);
+                false
+            }
+            Asked::Change {
+                change,
+                until,
+                reply,
+            } => {
+                if let Err(refusal) = self.requests.check_room_for_change() {
+                    self.answer(reply, Err(refusal), outputs);
+                    return false;
+                }
+                match self.raft.change(self.now, &change) {
+                    Ok(()) => self.requests.wait_for_change(change, until, reply),
+                    Err(refused) => {
+                        let refusal = self.refusal(refused);
+                        self.answer(reply, Err(refusal), outputs);
+                    }
+                }
+                self.follow_log(&Bytes::new());
+                true
+            }
+        }
+    }
+
+    pub(super) fn transfer(
+        &mut self,
+        target: Option<ServerId>,
+        reply: R,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let result = self.requests.check_room_for_change();
+        let now = self.now;
+        let result = result.and_then(|()| {
+            self.raft
+                .transfer(now, target)
+                .map_err(|refused| self.refusal(refused))
+        });
+        match result {
+            Ok(()) => {
+                let patience = 2 * self.raft.config().election_timeout_max;
+                self.requests
+                    .wait_for_transfer(target, now + patience, reply);
+            }
+            Err(refusal) => self.answer(reply, Err(refusal), outputs),
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        reply: R,
+        result: Result<Answer, Refusal>,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        self.counters.refused += u64::from(result.is_err());
+        outputs.push(Output::Reply(reply, result));
+    }
+
+    pub(super) fn not_leader(&self) -> Refusal {
+        match self.raft.leader() {
+            Some(leader) if leader != self.raft.id() => Refusal::NotLeader(leader),
+            _ if self.raft.role() == Role::Joiner => Refusal::NotAMember,
+            _ => Refusal::NoLeader,
+        }
+    }
+
+    pub(super) fn refusal(&self, refused: kontiki_raft::Refused) -> Refusal {
+        match refused {
+            kontiki_raft::Refused::NotLeader(_) => self.not_leader(),
+            other => Refusal::from(other),
+        }
+    }
+}
+
+impl From<kontiki_raft::Refused> for Refusal {
+    fn from(refused: kontiki_raft::Refused) -> Self {
+        use kontiki_raft::Refused;
+        match refused {
+            Refused::NotLeader(Some(leader)) => Self::NotLeader(leader),
+            Refused::NotLeader(None) => Self::NoLeader,
+            Refused::QuorumLost => Self::QuorumLost,
+            Refused::Transferring => Self::Transferring,
+            Refused::Full { what, max } => Self::QueueFull { what, max },
+            Refused::NoCommit => Self::NoCommit,
+            Refused::UnstableConfig => Self::UnstableConfig,
+            Refused::StaleConfig { in_force, seen } => Self::StaleConfig { in_force, seen },
+            Refused::LastServer => Self::LastServer,
+            Refused::BelowMinMajority { left, min_majority } => {
+                Self::BelowMinMajority { left, min_majority }
+            }
+            Refused::NotAVoter(server) => Self::NotAVoter(server),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What others may see of a driver.
+
+use std::time::Duration;
+
+use kontiki_raft::{Index, LogId, Raft, Role};
+
+use super::interface::{ConfigurationStatus, Counters, PeerStatus, Standing, Status};
+use super::{Driver, Stage};
+use crate::machine::StateMachine;
+
+impl<R> Driver<R> {
+    pub(super) fn current_standing(&self) -> Standing {
+        let leader = match self.raft.role() {
+            Role::Leader if !self.raft.is_serving(self.now) => None,
+            _ => self.raft.leader(),
+        };
+        Standing {
+            role: self.raft.role(),
+            term: self.raft.term(),
+            leader,
+        }
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Who leads, as of the last turn.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// A description, as of the last turn.
+    pub fn status(&self) -> Status {
+        let (index, configuration) = self.raft.configuration();
+        let committed = self.raft.committed_configuration();
+        let is_voter = committed.1.is_voter(self.raft.id());
+        Status {
+            cluster: self.cluster,
+            server: self.raft.id(),
+            standing: self.current_standing(),
+            first: self.raft.first(),
+            last: self.raft.last(),
+            commit: self.raft.commit(),
+            applied: self.applier.applied(),
+            configuration: ConfigurationStatus {
+                index,
+                committed: index <= self.raft.commit(),
+                configuration: configuration.clone(),
+            },
+            progress: self.peer_statuses(),
+            activated: self.applier.activated().is_some(),
+            // A server is made a voter only once it has caught up, and an initial one starts with
+            // all there is: to be a voter of a committed configuration is to have caught up once.
+            ready: is_voter && self.applier.activated().is_some(),
+            min_majority: self.raft.config().min_majority,
+            serving: self.raft.is_serving(self.now),
+            transferring: self.raft.is_transferring(),
+            term_committed: self.raft.is_term_committed(),
+            machine: self.applier.machine().name(),
+        }
+    }
+
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let learners = &self.raft.configuration().1.learners;
+        let status = |peer: kontiki_raft::PeerProgress| PeerStatus {
+            server: peer.server,
+            matched: peer.matched,
+            heard: peer.heard,
+            reachable: peer.reachable,
+            learner: learners.get(&peer.server).copied(),
+            stalled: peer.is_stalled,
+        };
+        self.raft.progress().map(status).collect()
+    }
+
+    /// Hands over the sampled gaps between the stages of a write since the last call.
+    pub fn drain_samples(&mut self, each: impl FnMut(Stage, Duration)) {
+        self.samples.drain(each);
+    }
+
+    /// The entry at an index with its payload, if it is held.
+    pub fn entry(&self, index: Index) -> Option<(LogId, &[u8])> {
+        self.log.get(index).map(|entry| (entry.id, entry.payload))
+    }
+
+    /// The engine, to look at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The machine, to look at.
+    pub fn machine(&self) -> &dyn StateMachine {
+        self.applier.machine()
+    }
+}
