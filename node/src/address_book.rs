@@ -150,7 +150,10 @@ mod tests {
             ..ServerRef::unknown(ServerId(2))
         });
         let found = book.find(ServerId(2));
-        assert_eq!((&*found.peer_address, &*found.client_address), ("a:1", "a:2"));
+        assert_eq!(
+            (&*found.peer_address, &*found.client_address),
+            ("a:1", "a:2")
+        );
         assert_eq!(book.find(ServerId(1)), server(1, "me:1"));
         assert_eq!(book.named("n2").len(), 1);
     }

@@ -90,7 +90,9 @@ pub(crate) async fn bootstrap(handle: Handle, initial: Vec<(String, String)>, mi
 }
 
 async fn survey(handle: &Handle, initial: &[(String, String)]) -> Survey {
-    let others = initial.iter().filter(|(name, _)| *name != handle.book.me().name);
+    let others = initial
+        .iter()
+        .filter(|(name, _)| *name != handle.book.me().name);
     let answers = join_all(others.map(async |(name, address)| (name, ping(address).await))).await;
     let me = handle.book.me();
     let mut servers = vec![wire(me)];

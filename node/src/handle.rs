@@ -148,7 +148,12 @@ impl Handle {
     /// As [`Self::submit`], also while the node is stopping.
     fn submit_always(&self, input: Input<Reply>) -> Result<(), Failure> {
         let max = self.limits.requests_max;
-        let full = || Failure::Refused(Refusal::QueueFull { what: "request queue", max });
+        let full = || {
+            Failure::Refused(Refusal::QueueFull {
+                what: "request queue",
+                max,
+            })
+        };
         if self.inputs.capacity() <= max / PEER_SHARE {
             return Err(full());
         }
@@ -224,7 +229,8 @@ impl Handle {
     /// Says whether the server is an activated voter that has caught up.
     pub fn set_ready(&self, ready: bool) {
         let ready = ready && !self.stopping();
-        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        self.ready
+            .send_if_modified(|was| std::mem::replace(was, ready) != ready);
     }
 
     /// Whether the node serves: it is an activated voter, has caught up, and is not stopping.

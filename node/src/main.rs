@@ -1,1 +1,7 @@
-fn main() {}
+//! The node daemon with one of the machines that are shipped.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kontiki_node::main(|config| config.machine.build())
+}

@@ -189,7 +189,10 @@ impl Metrics {
         registry
             .register(Box::new(process))
             .expect("names of its own");
-        let calls = Opts::new("kontiki_grpc_requests_total", "Calls answered; of WriteStream commands.");
+        let calls = Opts::new(
+            "kontiki_grpc_requests_total",
+            "Calls answered; of WriteStream commands.",
+        );
         let calls: IntCounterVec = add.add(IntCounterVec::new(calls, &["method", "code"]));
         let calls_ok = Method::ALL
             .iter()
@@ -198,7 +201,10 @@ impl Metrics {
         let dropped = Opts::new("kontiki_peer_messages_dropped_total", "Messages dropped.");
         let dropped: IntCounterVec = add.add(IntCounterVec::new(dropped, &["reason"]));
         let dropped = DROPPED.map(|(_, name)| dropped.with_label_values(&[name]));
-        let sent = Opts::new("kontiki_peer_messages_sent_total", "Messages queued to peers.");
+        let sent = Opts::new(
+            "kontiki_peer_messages_sent_total",
+            "Messages queued to peers.",
+        );
         let sent: IntCounterVec = add.add(IntCounterVec::new(sent, &["lane"]));
         let stages = HistogramOpts::new(
             "kontiki_write_stage_seconds",
@@ -211,10 +217,15 @@ impl Metrics {
             calls,
             dropped: dropped.into(),
             sent: Lane::ALL.map(|lane| sent.with_label_values(&[lane.name()])),
-            stages: STAGES.map(|(_, name)| stages.with_label_values(&[name])).into(),
+            stages: STAGES
+                .map(|(_, name)| stages.with_label_values(&[name]))
+                .into(),
             standing: StandingGauges::new(&add),
             totals: Totals::new(&add),
-            pending: add.gauge("kontiki_proposals_pending", "Writes that wait for their outcome."),
+            pending: add.gauge(
+                "kontiki_proposals_pending",
+                "Writes that wait for their outcome.",
+            ),
             committed: add.counter(
                 "kontiki_proposals_committed_total",
                 "Writes answered with their outcome.",
@@ -306,7 +317,10 @@ impl Metrics {
         let configuration = &status.configuration;
         for (gauge, value) in [
             (&gauges.is_leader, u64::from(role == Role::Leader)),
-            (&gauges.has_leader, u64::from(status.standing.leader.is_some())),
+            (
+                &gauges.has_leader,
+                u64::from(status.standing.leader.is_some()),
+            ),
             (&gauges.ready, u64::from(status.ready)),
             (&gauges.activated, u64::from(status.activated)),
             (&gauges.term, status.standing.term.0),
@@ -315,8 +329,14 @@ impl Metrics {
             (&gauges.commit, status.commit.0),
             (&gauges.applied, status.applied.0),
             (&gauges.configuration, configuration.index.0),
-            (&gauges.voters, configuration.configuration.voters.len() as u64),
-            (&gauges.learners, configuration.configuration.learners.len() as u64),
+            (
+                &gauges.voters,
+                configuration.configuration.voters.len() as u64,
+            ),
+            (
+                &gauges.learners,
+                configuration.configuration.learners.len() as u64,
+            ),
         ] {
             gauge.set(value as i64);
         }
@@ -361,7 +381,10 @@ impl StandingGauges {
         Self {
             is_leader: add.gauge("kontiki_is_leader", "Whether this server leads."),
             has_leader: add.gauge("kontiki_has_leader", "Whether it knows a leader."),
-            ready: add.gauge("kontiki_ready", "An activated voter that has caught up once."),
+            ready: add.gauge(
+                "kontiki_ready",
+                "An activated voter that has caught up once.",
+            ),
             activated: add.gauge("kontiki_activated", "Whether client writes are accepted."),
             role: add.add(IntGaugeVec::new(role, &["role"])),
             term: add.gauge("kontiki_term", "Current term."),
@@ -371,7 +394,10 @@ impl StandingGauges {
             applied: add.gauge("kontiki_applied_index", "Applied through here."),
             configuration: add.gauge("kontiki_configuration_index", "Configuration in force."),
             voters: add.gauge("kontiki_voters", "Voters of the configuration in force."),
-            learners: add.gauge("kontiki_learners", "Learners of the configuration in force."),
+            learners: add.gauge(
+                "kontiki_learners",
+                "Learners of the configuration in force.",
+            ),
             margin: add.add(Gauge::new("kontiki_quorum_margin", margin)),
         }
     }
@@ -384,7 +410,10 @@ impl Totals {
             applied: add.counter("kontiki_entries_applied_total", "Entries applied here."),
             refused: add.counter("kontiki_requests_refused_total", "Requests refused."),
             campaigns: add.counter("kontiki_elections_started_total", "Elections begun here."),
-            elected: add.counter("kontiki_elections_won_total", "Elections won by this server."),
+            elected: add.counter(
+                "kontiki_elections_won_total",
+                "Elections won by this server.",
+            ),
             turns: add.counter("kontiki_driver_turns_total", "Turns of the driver."),
         }
     }

@@ -330,7 +330,8 @@ impl Loop {
             tracing::info!(%cluster, "belongs to a cluster");
         }
         self.handle.set_ready(status.ready);
-        self.links.keep(&status.configuration.configuration.servers(), now);
+        self.links
+            .keep(&status.configuration.configuration.servers(), now);
         let metrics = &self.handle.metrics;
         metrics.observe(&status, now, self.silent);
         let counted = *self.driver.counters();

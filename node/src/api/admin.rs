@@ -9,10 +9,10 @@ use tonic::{Request, Response, Status};
 
 use super::data::finish;
 use super::error::ApiError;
+use super::patience;
 use super::text::{
     cluster_id, invalid, server, server_id, servers, wire_configuration, wire_server, wire_status,
 };
-use super::patience;
 use crate::driver::{Answer, Input, Refusal, Until};
 use crate::handle::{Failure, Handle, Reply};
 use crate::metrics::Method;
@@ -58,7 +58,10 @@ impl AdminService {
         }
     }
 
-    async fn bootstrap(&self, request: Request<v1::BootstrapRequest>) -> Answered<v1::BootstrapResponse> {
+    async fn bootstrap(
+        &self,
+        request: Request<v1::BootstrapRequest>,
+    ) -> Answered<v1::BootstrapResponse> {
         let wait = self.patience(&request);
         let request = request.into_inner();
         let cluster = cluster_id(&request.cluster_id)?;
@@ -68,7 +71,9 @@ impl AdminService {
             let refusal = Refusal::WrongServer(self.handle.server);
             return Err(ApiError::Admin(Failure::Refused(refusal)));
         }
-        named.into_iter().for_each(|voter| self.handle.book.learn(voter));
+        named
+            .into_iter()
+            .for_each(|voter| self.handle.book.learn(voter));
         let input = |reply| Input::Bootstrap {
             cluster,
             voters,
@@ -80,7 +85,10 @@ impl AdminService {
         }
     }
 
-    async fn activate(&self, request: Request<v1::ActivateRequest>) -> Answered<v1::ActivateResponse> {
+    async fn activate(
+        &self,
+        request: Request<v1::ActivateRequest>,
+    ) -> Answered<v1::ActivateResponse> {
         let wait = self.patience(&request);
         self.check_cluster(&request.into_inner().cluster_id)?;
         match self.ask(wait, |reply| Input::Activate { reply }).await? {
@@ -122,12 +130,17 @@ impl AdminService {
             remove: ids("supersedes", &request.supersedes)?,
             seen: seen(request.configuration_index),
         };
-        named.into_iter().for_each(|added| self.handle.book.learn(added));
+        named
+            .into_iter()
+            .for_each(|added| self.handle.book.learn(added));
         self.change(wait, change, until(request.as_learner || request.no_wait))
             .await
     }
 
-    async fn remove(&self, request: Request<v1::RemoveServerRequest>) -> Answered<v1::ChangeResponse> {
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveServerRequest>,
+    ) -> Answered<v1::ChangeResponse> {
         let wait = self.patience(&request);
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
@@ -142,7 +155,10 @@ impl AdminService {
         self.change(wait, change, Until::Effective).await
     }
 
-    async fn replace(&self, request: Request<v1::ReplaceServerRequest>) -> Answered<v1::ChangeResponse> {
+    async fn replace(
+        &self,
+        request: Request<v1::ReplaceServerRequest>,
+    ) -> Answered<v1::ChangeResponse> {
         let wait = self.patience(&request);
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
@@ -191,7 +207,10 @@ impl AdminService {
             let refusal = Refusal::WrongServer(me);
             return Err(ApiError::Admin(Failure::Refused(refusal)));
         }
-        match self.ask(wait, |reply| Input::TriggerElection { reply }).await? {
+        match self
+            .ask(wait, |reply| Input::TriggerElection { reply })
+            .await?
+        {
             Answer::Triggered(term) => Ok(v1::TriggerElectionResponse { term: term.0 }),
             _ => Err(ApiError::BadAnswer("an election's")),
         }
@@ -236,23 +255,38 @@ impl AdminService {
         let max = self.handle.limits.address_book_max;
         if request.servers.len() > max {
             let count = format!("{} servers", request.servers.len());
-            return Err(invalid("servers", &count, &format!("at most {max} servers")));
+            return Err(invalid(
+                "servers",
+                &count,
+                &format!("at most {max} servers"),
+            ));
         }
-        let named = request.servers.into_iter().map(|one| server("servers", one));
+        let named = request
+            .servers
+            .into_iter()
+            .map(|one| server("servers", one));
         let named: Vec<_> = named.collect::<Result<_, _>>()?;
-        named.into_iter().for_each(|one| self.handle.book.learn(one));
+        named
+            .into_iter()
+            .for_each(|one| self.handle.book.learn(one));
         Ok(v1::IntroduceResponse {})
     }
 
     fn ping(&self) -> v1::PingResponse {
         let handle = &self.handle;
-        let initial = handle.initial_config.iter().map(|(node, address)| v1::Server {
-            node: node.clone(),
-            peer_address: address.clone(),
-            ..v1::Server::default()
-        });
+        let initial = handle
+            .initial_config
+            .iter()
+            .map(|(node, address)| v1::Server {
+                node: node.clone(),
+                peer_address: address.clone(),
+                ..v1::Server::default()
+            });
         v1::PingResponse {
-            cluster_id: handle.cluster().map(|id| id.to_string()).unwrap_or_default(),
+            cluster_id: handle
+                .cluster()
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
             server: Some(wire_server(handle.book.me().clone())),
             initial_config: initial.collect(),
         }
@@ -282,7 +316,11 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::BootstrapRequest>,
     ) -> Result<Response<v1::BootstrapResponse>, Status> {
-        finish(&self.handle, Method::Bootstrap, self.bootstrap(request).await)
+        finish(
+            &self.handle,
+            Method::Bootstrap,
+            self.bootstrap(request).await,
+        )
     }
 
     async fn activate(
@@ -303,35 +341,55 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::RemoveServerRequest>,
     ) -> Result<Response<v1::ChangeResponse>, Status> {
-        finish(&self.handle, Method::RemoveServer, self.remove(request).await)
+        finish(
+            &self.handle,
+            Method::RemoveServer,
+            self.remove(request).await,
+        )
     }
 
     async fn replace_server(
         &self,
         request: Request<v1::ReplaceServerRequest>,
     ) -> Result<Response<v1::ChangeResponse>, Status> {
-        finish(&self.handle, Method::ReplaceServer, self.replace(request).await)
+        finish(
+            &self.handle,
+            Method::ReplaceServer,
+            self.replace(request).await,
+        )
     }
 
     async fn transfer_leadership(
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
-        finish(&self.handle, Method::TransferLeadership, self.transfer(request).await)
+        finish(
+            &self.handle,
+            Method::TransferLeadership,
+            self.transfer(request).await,
+        )
     }
 
     async fn trigger_election(
         &self,
         request: Request<v1::TriggerElectionRequest>,
     ) -> Result<Response<v1::TriggerElectionResponse>, Status> {
-        finish(&self.handle, Method::TriggerElection, self.trigger(request).await)
+        finish(
+            &self.handle,
+            Method::TriggerElection,
+            self.trigger(request).await,
+        )
     }
 
     async fn await_leader(
         &self,
         request: Request<v1::AwaitLeaderRequest>,
     ) -> Result<Response<v1::AwaitLeaderResponse>, Status> {
-        finish(&self.handle, Method::AwaitLeader, self.await_leader(request).await)
+        finish(
+            &self.handle,
+            Method::AwaitLeader,
+            self.await_leader(request).await,
+        )
     }
 
     async fn status(

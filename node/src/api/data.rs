@@ -126,7 +126,8 @@ impl Data for DataService {
         finish(&self.handle, Method::Write, result.await)
     }
 
-    type WriteStreamStream = futures::stream::BoxStream<'static, Result<WriteStreamResponse, Status>>;
+    type WriteStreamStream =
+        futures::stream::BoxStream<'static, Result<WriteStreamResponse, Status>>;
 
     async fn write_stream(
         &self,

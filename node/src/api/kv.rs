@@ -12,9 +12,7 @@ use super::bounds;
 use super::data::{data_patience, finish, read, write};
 use super::error::ApiError;
 use crate::handle::Handle;
-use crate::machine::kv::{
-    KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD,
-};
+use crate::machine::kv::{KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD};
 use crate::metrics::Method;
 
 /// The service.
@@ -42,7 +40,11 @@ impl KvService {
         let PutRequest { key, value } = request.into_inner();
         bounds::key(&key)?;
         let max = self.handle.limits.command_bytes_max;
-        bounds::at_most("value", value.len(), max.saturating_sub(PUT_OVERHEAD + key.len()))?;
+        bounds::at_most(
+            "value",
+            value.len(),
+            max.saturating_sub(PUT_OVERHEAD + key.len()),
+        )?;
         let command = KvCommand::Put {
             key: &key,
             value: &value,

@@ -97,7 +97,9 @@ impl WriteStream {
         self.in_flight -= 1;
         match outcome {
             Ok(Answer::Written { reply, id: entry }) => {
-                self.handle.metrics.count_call(Method::WriteStream, Code::Ok);
+                self.handle
+                    .metrics
+                    .count_call(Method::WriteStream, Code::Ok);
                 let written = WriteResponse {
                     reply: reply.into(),
                     index: entry.index.0,

@@ -48,7 +48,11 @@ pub(super) fn servers(
     list: Vec<v1::Server>,
 ) -> Result<Vec<ServerRef>, ApiError> {
     if !(1..=9).contains(&list.len()) {
-        return Err(invalid(field, &format!("{} servers", list.len()), "1 to 9 servers"));
+        return Err(invalid(
+            field,
+            &format!("{} servers", list.len()),
+            "1 to 9 servers",
+        ));
     }
     list.into_iter().map(|one| server(field, one)).collect()
 }
@@ -91,7 +95,11 @@ pub(super) fn wire_configuration(status: &ConfigurationStatus) -> v1::Configurat
         index: status.index.0,
         committed: status.committed,
         voters: text(&configuration.voters),
-        outgoing: configuration.outgoing.as_ref().map(text).unwrap_or_default(),
+        outgoing: configuration
+            .outgoing
+            .as_ref()
+            .map(text)
+            .unwrap_or_default(),
         learners: configuration.learners.iter().map(wire_learner).collect(),
     }
 }
@@ -137,7 +145,11 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         applied_index: status.applied.0,
         last_term: status.last.term.0,
         configuration: Some(wire_configuration(&status.configuration)),
-        progress: status.progress.iter().map(|peer| wire_progress(peer, now)).collect(),
+        progress: status
+            .progress
+            .iter()
+            .map(|peer| wire_progress(peer, now))
+            .collect(),
         activated: status.activated,
         ready: status.ready,
         min_majority: status.min_majority as u32,

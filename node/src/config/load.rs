@@ -114,17 +114,72 @@ impl Config {
     fn check_limits(&self, source: &Source<'_>) -> Result<(), ConfigError> {
         let limits = &self.limits;
         for (field, value, least, most) in [
-            ("limits.commandBytesMax", limits.command_bytes_max as u64, 1, 16 << 20),
-            ("limits.requestsMax", limits.requests_max as u64, 16, 1 << 20),
-            ("limits.pendingWritesMax", limits.pending_writes_max as u64, 1, 1 << 24),
-            ("limits.streamCommandsMax", limits.stream_commands_max as u64, 1, 1 << 16),
-            ("limits.connectionRequestsMax", limits.connection_requests_max.into(), 1, 1 << 20),
-            ("limits.writeTimeoutMilliseconds", limits.write_timeout_milliseconds, 1, 3_600_000),
-            ("limits.adminTimeoutMilliseconds", limits.admin_timeout_milliseconds, 1, 3_600_000),
-            ("limits.stopTimeoutMilliseconds", limits.stop_timeout_milliseconds, 0, 600_000),
-            ("limits.addressBookMax", limits.address_book_max as u64, 16, 1 << 20),
-            ("limits.peerQueueMessagesMax", limits.peer_queue_messages_max as u64, 16, 1 << 20),
-            ("limits.peerQueueBytesMax", limits.peer_queue_bytes_max as u64, 4 << 20, 1 << 32),
+            (
+                "limits.commandBytesMax",
+                limits.command_bytes_max as u64,
+                1,
+                16 << 20,
+            ),
+            (
+                "limits.requestsMax",
+                limits.requests_max as u64,
+                16,
+                1 << 20,
+            ),
+            (
+                "limits.pendingWritesMax",
+                limits.pending_writes_max as u64,
+                1,
+                1 << 24,
+            ),
+            (
+                "limits.streamCommandsMax",
+                limits.stream_commands_max as u64,
+                1,
+                1 << 16,
+            ),
+            (
+                "limits.connectionRequestsMax",
+                limits.connection_requests_max.into(),
+                1,
+                1 << 20,
+            ),
+            (
+                "limits.writeTimeoutMilliseconds",
+                limits.write_timeout_milliseconds,
+                1,
+                3_600_000,
+            ),
+            (
+                "limits.adminTimeoutMilliseconds",
+                limits.admin_timeout_milliseconds,
+                1,
+                3_600_000,
+            ),
+            (
+                "limits.stopTimeoutMilliseconds",
+                limits.stop_timeout_milliseconds,
+                0,
+                600_000,
+            ),
+            (
+                "limits.addressBookMax",
+                limits.address_book_max as u64,
+                16,
+                1 << 20,
+            ),
+            (
+                "limits.peerQueueMessagesMax",
+                limits.peer_queue_messages_max as u64,
+                16,
+                1 << 20,
+            ),
+            (
+                "limits.peerQueueBytesMax",
+                limits.peer_queue_bytes_max as u64,
+                4 << 20,
+                1 << 32,
+            ),
         ] {
             source.range(field, value, least, most)?;
         }
@@ -190,7 +245,12 @@ impl Source<'_> {
         most: u64,
     ) -> Result<(), ConfigError> {
         let right = format!("{least} to {most}");
-        self.require((least..=most).contains(&value), field, &value.to_string(), &right)
+        self.require(
+            (least..=most).contains(&value),
+            field,
+            &value.to_string(),
+            &right,
+        )
     }
 
     fn origin(&self, field: &'static str) -> Origin {

@@ -66,7 +66,11 @@ fn a_value_of_the_wrong_type_names_its_field() {
 fn values_out_of_range_name_place_and_range() {
     let timeout = "raft:\n  heartbeatMilliseconds: 100\n  electionTimeoutMilliseconds: 100\n";
     for (yaml, flags, expected) in [
-        ("raft:\n  minMajority: 0\n", &[][..], "FILE:2: raft.minMajority is \"0\", must be 1 to 9"),
+        (
+            "raft:\n  minMajority: 0\n",
+            &[][..],
+            "FILE:2: raft.minMajority is \"0\", must be 1 to 9",
+        ),
         (
             timeout,
             &[],
@@ -97,10 +101,24 @@ fn values_out_of_range_name_place_and_range() {
 
 #[test]
 fn addresses_have_a_host_and_a_port() {
-    for good in ["0.0.0.0:0", "localhost:7400", "[::1]:80", "demo-0.demo-peers.x.svc:1"] {
+    for good in [
+        "0.0.0.0:0",
+        "localhost:7400",
+        "[::1]:80",
+        "demo-0.demo-peers.x.svc:1",
+    ] {
         assert!(load::is_address(good), "{good}");
     }
-    for bad in ["", ":1", "host", "host:", "host:70000", "::1:80", "a b:1", "http://h:1"] {
+    for bad in [
+        "",
+        ":1",
+        "host",
+        "host:",
+        "host:70000",
+        "::1:80",
+        "a b:1",
+        "http://h:1",
+    ] {
         assert!(!load::is_address(bad), "{bad}");
     }
 }

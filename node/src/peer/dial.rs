@@ -119,7 +119,12 @@ impl Dialler {
             },
             _ => return unreachable(false),
         }
-        if self.events.send(LinkEvent::Up(self.peer, self.lane)).await.is_err() {
+        if self
+            .events
+            .send(LinkEvent::Up(self.peer, self.lane))
+            .await
+            .is_err()
+        {
             return unreachable(false);
         }
         let since = Instant::now();
@@ -189,5 +194,7 @@ fn is_refusal(error: &(dyn Error + 'static)) -> bool {
 /// Whether another incarnation answered.
 fn is_other_server(status: &Status) -> bool {
     let details = status.get_error_details();
-    details.error_info().is_some_and(|info| info.reason == reason::WRONG_SERVER)
+    details
+        .error_info()
+        .is_some_and(|info| info.reason == reason::WRONG_SERVER)
 }

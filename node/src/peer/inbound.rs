@@ -59,11 +59,18 @@ impl PeerService {
         let peer = self.verify(&hello)?;
         let limits = self.handle.limits;
         let (outbox, queue) = outbox(limits.peer_queue_messages_max, limits.peer_queue_bytes_max);
-        outbox.push(wire::hello(self.handle.cluster(), self.handle.book.me(), peer));
+        outbox.push(wire::hello(
+            self.handle.cluster(),
+            self.handle.book.me(),
+            peer,
+        ));
         let stream = self.streams.fetch_add(1, Relaxed);
         let accepted = LinkEvent::Accepted(peer, lane, stream, outbox);
         if self.events.send(accepted).await.is_err() {
-            return Err(status(&ApiError::Admin(Failure::Stopping), &self.handle.book));
+            return Err(status(
+                &ApiError::Admin(Failure::Stopping),
+                &self.handle.book,
+            ));
         }
         let (handle, events) = (self.handle.clone(), self.events.clone());
         tokio::spawn(async move {

@@ -76,11 +76,12 @@ impl Links {
         let peer = self.peers.entry(to).or_default();
         peer.used = now;
         let outbox = match is_reply {
-            true => peer.accepted[lane as usize].as_ref().map(|(_, outbox)| outbox),
+            true => peer.accepted[lane as usize]
+                .as_ref()
+                .map(|(_, outbox)| outbox),
             false => {
-                let dialled = peer.dialled[lane as usize].get_or_insert_with(|| {
-                    dial(&self.handle, &self.events, to, lane)
-                });
+                let dialled = peer.dialled[lane as usize]
+                    .get_or_insert_with(|| dial(&self.handle, &self.events, to, lane));
                 Some(&dialled.outbox)
             }
         };
@@ -108,9 +109,13 @@ impl Links {
                 peer.used = crate::clock::now();
                 peer.accepted[lane as usize] = Some((stream, outbox));
                 // The peer is there: no need to wait before it is dialled again.
-                peer.dialled.iter().flatten().filter(|lane| !lane.up).for_each(|dialled| {
-                    dialled.hurry.notify_waiters();
-                });
+                peer.dialled
+                    .iter()
+                    .flatten()
+                    .filter(|lane| !lane.up)
+                    .for_each(|dialled| {
+                        dialled.hurry.notify_waiters();
+                    });
             }
             LinkEvent::Closed(id, lane, stream) => self.on_closed(id, lane, stream, leader),
         }
@@ -157,7 +162,10 @@ impl Links {
             return;
         };
         let accepted = &mut peer.accepted[lane as usize];
-        if accepted.as_ref().is_none_or(|(current, _)| *current != stream) {
+        if accepted
+            .as_ref()
+            .is_none_or(|(current, _)| *current != stream)
+        {
             return;
         }
         *accepted = None;
@@ -191,12 +199,7 @@ impl Links {
     }
 }
 
-fn dial(
-    handle: &Handle,
-    events: &mpsc::Sender<LinkEvent>,
-    peer: ServerId,
-    lane: Lane,
-) -> Dialled {
+fn dial(handle: &Handle, events: &mpsc::Sender<LinkEvent>, peer: ServerId, lane: Lane) -> Dialled {
     let limits = handle.limits;
     let (outbox, queue) = outbox(limits.peer_queue_messages_max, limits.peer_queue_bytes_max);
     let hurry = Arc::new(Notify::new());

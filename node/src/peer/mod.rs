@@ -11,9 +11,9 @@ mod links;
 mod outbox;
 mod wire;
 
+pub(crate) use dial::endpoint;
 pub use inbound::PeerService;
 pub use links::Links;
-pub(crate) use dial::endpoint;
 use outbox::Outbox;
 
 use kontiki_raft::ServerId;

@@ -36,6 +36,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             prev: Some(wire_id(append.prev)),
             commit: append.commit.0,
             batch: envelope.batch,
+            last: append.last.0,
         }),
         Message::AppendAck(ack) => Body::AppendAck(wire_ack(ack)),
         Message::Heartbeat(heartbeat) => Body::Heartbeat(raft::Heartbeat {
@@ -77,8 +78,7 @@ fn wire_ack(ack: AppendAck) -> raft::AppendAck {
     }
 }
 
-/// From the wire. The batch aliases the receive buffer; the driver copies what it keeps, and takes
-/// the end of an append from its batch, whose encoding is the driver's.
+/// From the wire. The batch aliases the receive buffer; the driver copies what it keeps.
 ///
 /// # Errors
 /// A field is missing, or the message is none of the protocol (a second Hello, say).
@@ -104,7 +104,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             Message::Append(Append {
                 term: Term(append.term),
                 prev,
-                last: prev.index,
+                last: Index(append.last),
                 commit: Index(append.commit),
             })
         }
@@ -213,7 +213,7 @@ mod tests {
             Message::Append(Append {
                 term,
                 prev: id(2, 7),
-                last: Index(7),
+                last: Index(9),
                 commit: Index(6),
             }),
             ack(AppendOutcome::Accepted(Index(8))),

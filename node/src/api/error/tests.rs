@@ -31,7 +31,10 @@ fn seen(error: &ApiError) -> (Code, String, String) {
 fn every_refusal_of_a_write() {
     use Code::{FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable};
     let (id, index) = (ServerId(2), Index(1));
-    let queue_full = Refusal::QueueFull { what: "queue", max: 1 };
+    let queue_full = Refusal::QueueFull {
+        what: "queue",
+        max: 1,
+    };
     let stale = Refusal::StaleConfig {
         in_force: index,
         seen: index,
@@ -48,7 +51,11 @@ fn every_refusal_of_a_write() {
         (queue_full, ResourceExhausted, "QUEUE_FULL"),
         (Refusal::NotActivated, FailedPrecondition, "NOT_ACTIVATED"),
         (Refusal::NotAMember, FailedPrecondition, "NOT_A_MEMBER"),
-        (Refusal::RefusedByMachine("no".into()), InvalidArgument, "REFUSED_BY_MACHINE"),
+        (
+            Refusal::RefusedByMachine("no".into()),
+            InvalidArgument,
+            "REFUSED_BY_MACHINE",
+        ),
         (Refusal::WrongServer(id), FailedPrecondition, "WRONG_SERVER"),
         (
             Refusal::AlreadyBootstrapped(ClusterId(3)),
@@ -57,7 +64,11 @@ fn every_refusal_of_a_write() {
         ),
         (Refusal::Invalid("no".into()), InvalidArgument, "INVALID"),
         (Refusal::NoCommit, Unavailable, "NO_COMMIT"),
-        (Refusal::UnstableConfig, FailedPrecondition, "UNSTABLE_CONFIG"),
+        (
+            Refusal::UnstableConfig,
+            FailedPrecondition,
+            "UNSTABLE_CONFIG",
+        ),
         (stale, FailedPrecondition, "STALE_CONFIG"),
         (Refusal::LastServer, FailedPrecondition, "LAST_SERVER"),
         (below, FailedPrecondition, "BELOW_MIN_MAJORITY"),
@@ -106,8 +117,16 @@ fn what_is_refused_at_the_door() {
         (invalid, Code::InvalidArgument, "INVALID"),
         (too_large, Code::InvalidArgument, "TOO_LARGE"),
         (foreign, Code::FailedPrecondition, "WRONG_CLUSTER"),
-        (ApiError::WrongMachine("counter"), Code::FailedPrecondition, "WRONG_MACHINE"),
-        (ApiError::Write(Failure::Stopping), Code::Unavailable, "STOPPING"),
+        (
+            ApiError::WrongMachine("counter"),
+            Code::FailedPrecondition,
+            "WRONG_MACHINE",
+        ),
+        (
+            ApiError::Write(Failure::Stopping),
+            Code::Unavailable,
+            "STOPPING",
+        ),
     ] {
         assert_eq!(seen(&error), (code, reason.into(), "FAILED".into()));
     }

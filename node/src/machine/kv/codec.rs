@@ -409,7 +409,10 @@ mod tests {
     fn keys_out_of_bounds_are_no_commands() {
         let long = vec![0; KEY_BYTES_MAX + 1];
         for key in [&[][..], &long] {
-            assert_eq!(KvCommand::decode(&KvCommand::Put { key, value: b"v" }.encode()), None);
+            assert_eq!(
+                KvCommand::decode(&KvCommand::Put { key, value: b"v" }.encode()),
+                None
+            );
             assert_eq!(KvCommand::decode(&KvCommand::Delete { key }.encode()), None);
             assert_eq!(KvQuery::decode(&KvQuery::Get { key }.encode()), None);
         }

@@ -94,7 +94,10 @@ impl Kv {
         };
         let (mut count, mut bytes, mut next) = (0, 0, &b""[..]);
         let mut body = Vec::new();
-        for (key, record) in self.records.range::<[u8], _>((Bound::Included(start), upper)) {
+        for (key, record) in self
+            .records
+            .range::<[u8], _>((Bound::Included(start), upper))
+        {
             let key = key.as_bytes();
             let size = key.len() + record.len() - HEAD;
             if count == limit || (count > 0 && bytes + size > RANGE_BYTES_MAX) {

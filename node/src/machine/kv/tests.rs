@@ -121,7 +121,10 @@ fn a_command_that_does_not_decode_changes_nothing() {
     for bytes in [&b""[..], b"\x01", b"\x02", b"\x09x", b"\x01\xff\xffk"] {
         assert!(kv.validate(bytes).is_err(), "{bytes:?}");
         let reply = kv.apply(&[Command { id, bytes }]).remove(0);
-        assert!(matches!(KvReply::decode(reply.into()), Some(KvReply::Unknown(_))));
+        assert!(matches!(
+            KvReply::decode(reply.into()),
+            Some(KvReply::Unknown(_))
+        ));
     }
     assert_eq!(kv.revision, 0);
 }
