@@ -140,3 +140,64 @@ async fn dial(address: Address, options: ConnectionOptions) -> Result<Channel, A
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Verdict, judge, local_reason};
+    use kontiki_proto::kv::GetRequest;
+    use kontiki_proto::kv::kv_client::KvClient;
+    use tokio::net::TcpListener;
+
+    /// Asks the operating system, without waiting.
+    fn dials_waiting(listener: TcpListener) -> usize {
+        let listener = listener.into_std().unwrap();
+        std::iter::from_fn(|| listener.accept().ok()).count()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_gone_says_that_nothing_was_sent_and_dials_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let connections = Connections::new(ConnectionOptions::default());
+        let (connection, accepted) = tokio::join!(connections.get(&address), listener.accept());
+        drop(accepted);
+        let mut client = KvClient::new(connection.unwrap().channel);
+        // The first requests may still be sent before the loss is noticed.
+        let gone = async {
+            loop {
+                let status = client.get(GetRequest::default()).await.unwrap_err();
+                if let Verdict::Failed {
+                    reason, message, ..
+                } = judge(&status)
+                {
+                    return (reason, message);
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let (reason, message) = tokio::time::timeout(Duration::from_secs(30), gone)
+            .await
+            .expect("it is noticed");
+        assert_eq!(reason, local_reason::UNREACHABLE);
+        assert!(message.contains("the connection is gone"), "{message}");
+        assert!(
+            listener.accept().now_or_never().is_none(),
+            "it was dialled again"
+        );
+    }
+
+    #[tokio::test]
+    async fn callers_at_the_same_time_share_a_dial() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let connections = Connections::new(ConnectionOptions::default());
+        let (one, other) = tokio::join!(connections.get(&address), connections.get(&address));
+        assert!(one.unwrap().dial.ptr_eq(&other.unwrap().dial));
+        assert!(listener.accept().now_or_never().is_some());
+        assert!(
+            listener.accept().now_or_never().is_none(),
+            "it was dialled twice"
+        );
+    }
+}

@@ -162,7 +162,7 @@ async fn a_refused_dial_is_tried_elsewhere() {
 #[tokio::test]
 async fn a_refused_dial_is_a_failure_and_not_unknown() {
     let endpoint = refusing().await.to_string();
-    let error = client(&[endpoint.clone()], impatient())
+    let error = client(std::slice::from_ref(&endpoint), impatient())
         .put("k", "v")
         .await
         .unwrap_err();
