@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod conditions;
 pub mod identity;
 pub mod ids;
 pub mod inventory;

@@ -94,7 +94,7 @@ impl<'a> Survey<'a> {
             .copied();
         let furthest = members
             .iter()
-            .filter(|seen| seen.view.configuration.index > 0)
+            .filter(|seen| !seen.view.configuration.voters.is_empty())
             .max_by_key(|seen| (seen.view.last, seen.view.configuration.index));
         let configuration = leader
             .or(furthest.copied())

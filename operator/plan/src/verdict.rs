@@ -1,8 +1,11 @@
 //! What to say: facts and conditions for the status of a `RaftCluster`, the same in both worlds.
 
+use crate::conditions::conditions;
+use crate::identity::Identity;
 use crate::ids::{ClusterId, NodeName, ServerId};
 use crate::inventory::{Inventory, Role};
 use crate::plan::Plan;
+use crate::survey::{Fate, Half, Survey};
 use crate::wanted::Wanted;
 
 /// Everything `report` writes but times and attempts.
@@ -140,15 +143,139 @@ pub struct ConditionFact {
 
 /// Judges what was seen.
 pub fn verdict(wanted: &Wanted, inventory: &Inventory, plan: &Plan) -> Verdict {
-    let _ = (wanted, plan);
+    let survey = Survey::of(wanted, inventory);
+    let instances = || inventory.nodes.iter().flat_map(|node| &node.instance);
+    let quorum = quorum_fact(&survey);
+    let operation = operation(&survey, plan);
     Verdict {
-        cluster: None,
-        servers: u32::try_from(inventory.nodes.len()).unwrap_or(u32::MAX),
-        ready_servers: 0,
-        leader: None,
-        quorum: QuorumFact::default(),
-        members: Vec::new(),
-        operation: None,
-        conditions: Vec::new(),
+        cluster: survey.record.map(|record| record.cluster),
+        servers: number(instances().count()),
+        ready_servers: number(instances().filter(|instance| instance.ready).count()),
+        leader: survey.leader.map(|leader| LeaderFact {
+            node: leader.node.name.clone(),
+            server: leader.id(),
+            term: leader.view.term,
+        }),
+        quorum,
+        members: members(&survey),
+        conditions: conditions(&survey, plan, quorum, operation.as_ref()),
+        operation,
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn quorum_fact(survey: &Survey<'_>) -> QuorumFact {
+    let halves = survey.halves();
+    let margin = |half: &Half| {
+        let live = i32::try_from(half.live).unwrap_or(i32::MAX);
+        live - i32::try_from(half.quorum).unwrap_or(i32::MAX)
+    };
+    QuorumFact {
+        voters: halves.first().map_or(0, |half| half.voters),
+        healthy_voters: halves.first().map_or(0, |half| half.live),
+        margin: halves.iter().map(margin).min().unwrap_or(0),
+    }
+}
+
+fn members(survey: &Survey<'_>) -> Vec<Member> {
+    let configuration = survey.configuration.clone().unwrap_or_default();
+    let mut ids = configuration.servers();
+    ids.extend(survey.fresh().iter().map(|seen| seen.id()));
+    ids.into_iter()
+        .map(|server| {
+            let view = survey.seen.get(&server).map(|seen| seen.view);
+            let voter = configuration.is_voter(server);
+            Member {
+                server,
+                node: survey.home(server).cloned(),
+                role: view.map(|view| view.role),
+                voter,
+                state: match survey.fate(server) {
+                    Fate::Lost => MemberState::Lost,
+                    Fate::Unknown => MemberState::Unknown,
+                    Fate::Live if voter => MemberState::Active,
+                    Fate::Live => MemberState::Joining,
+                },
+                version: view.map(|view| view.version.clone()),
+            }
+        })
+        .collect()
+}
+
+/// What is being done, judged by what is seen and not by what is planned: so it lasts until it is
+/// done.
+fn operation(survey: &Survey<'_>, plan: &Plan) -> Option<Operation> {
+    let replicas = survey.wanted.replicas;
+    let desired = survey.inventory.servers_desired.unwrap_or(0);
+    let voters = format!("{replicas} voters");
+    let starts = match &survey.inventory.identity {
+        Identity::Absent => Some(OperationKind::Bootstrap),
+        Identity::Discarded { discarded, .. } => Some(start(discarded.lost)),
+        Identity::Recorded { record, .. } if !record.initialized => Some(start(record.lost)),
+        _ => None,
+    };
+    let (kind, target) = if let Some(kind) = starts {
+        (kind, voters)
+    } else if let Some(target) = repair_target(survey) {
+        (OperationKind::Repair, target)
+    } else {
+        let configuration = survey.configuration.as_ref()?;
+        let homes = || configuration.servers().into_iter();
+        let above = homes()
+            .filter_map(|server| survey.ordinal(server))
+            .any(|ordinal| ordinal >= replicas);
+        let joins = !configuration.learners.is_empty() || configuration.is_joint();
+        if above || desired > replicas {
+            (OperationKind::ScaleDown, voters)
+        } else if joins || number(configuration.voters.len()) < replicas || desired < replicas {
+            (OperationKind::ScaleUp, voters)
+        } else {
+            return None;
+        }
+    };
+    let blocked = plan.blocked.first();
+    Some(Operation {
+        kind,
+        target,
+        blocked: blocked.map(|blocked| blocked.refusal.to_string()),
+    })
+}
+
+fn start(lost: Option<ClusterId>) -> OperationKind {
+    match lost {
+        Some(_) => OperationKind::StartEmpty,
+        None => OperationKind::Bootstrap,
+    }
+}
+
+/// What has to be repaired, for people.
+fn repair_target(survey: &Survey<'_>) -> Option<String> {
+    let replicas = survey.wanted.replicas;
+    let lost = survey.configuration.iter().flat_map(|configuration| {
+        let voters = configuration.voters.iter().copied();
+        voters.filter(|voter| survey.fate(*voter) == Fate::Lost)
+    });
+    let mut lost = lost.filter(|voter| survey.ordinal(*voter).is_none_or(|at| at < replicas));
+    if let Some(voter) = lost.next() {
+        let home = survey.home(voter).cloned().unwrap_or_default();
+        return Some(format!("voter {voter} of {home}"));
+    }
+    let is_led = survey.leader.is_some();
+    (survey.is_initialized() && !is_led).then(|| "a leader".to_owned())
+}
+
+impl OperationKind {
+    /// One word, for a condition's reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "Bootstrap",
+            Self::Repair => "Repair",
+            Self::ScaleUp => "ScaleUp",
+            Self::ScaleDown => "ScaleDown",
+            Self::StartEmpty => "StartEmpty",
+        }
     }
 }

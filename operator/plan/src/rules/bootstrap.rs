@@ -92,7 +92,7 @@ fn begin(survey: &Survey<'_>, record: &IdentityRecord, version: &str, draft: &mu
         .collect();
     let silent: Vec<Seen<'_>> = present
         .iter()
-        .filter(|seen| seen.view.cluster.is_none())
+        .filter(|seen| seen.view.cluster.is_none() && survey.is_configured(seen.id()))
         .copied()
         .collect();
     if survey.leader.is_none() || survey.is_settled() {

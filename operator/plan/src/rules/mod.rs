@@ -6,11 +6,11 @@ use crate::survey::Survey;
 
 mod bootstrap;
 mod finish;
-mod identity;
+pub(crate) mod identity;
 mod objects;
 mod operation;
 mod paused;
-mod quorum_lost;
+pub(crate) mod quorum_lost;
 mod repair;
 mod replace;
 mod scale;

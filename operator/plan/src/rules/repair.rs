@@ -92,9 +92,16 @@ fn introduce(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
 /// A quorum that answers has a leader.
 fn elect(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
     let Some(configuration) = survey.configuration.as_ref() else {
+        draft.changing = true;
+        let voters = survey.inventory.servers_desired.unwrap_or(0);
+        draft.block(Refusal::NoQuorumAnswers {
+            answering: 0,
+            voters,
+            quorum: survey.quorum(usize::try_from(voters).unwrap_or(usize::MAX)),
+        });
         return;
     };
-    if survey.leader.is_some() || configuration.index == 0 {
+    if survey.leader.is_some() || survey.members().next().is_none() {
         return;
     }
     // Whatever leads next decides about changes.

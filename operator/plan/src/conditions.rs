@@ -1,0 +1,259 @@
+//! The conditions: what each says, and why.
+
+use crate::ids::ServerId;
+use crate::plan::Plan;
+use crate::refusal::Refusal;
+use crate::rules::identity::check;
+use crate::rules::quorum_lost::lost_half;
+use crate::survey::{Fate, Survey};
+use crate::verdict::{ConditionFact, ConditionKind, Operation, QuorumFact};
+
+/// Status, reason and message of a condition.
+type Finding = (Option<bool>, &'static str, String);
+
+/// All conditions, in the order in which they are reported.
+pub(crate) fn conditions(
+    survey: &Survey<'_>,
+    plan: &Plan,
+    quorum: QuorumFact,
+    operation: Option<&Operation>,
+) -> Vec<ConditionFact> {
+    let available = available(survey);
+    let degraded = degraded(survey);
+    let progressing = progressing(survey, plan, operation);
+    let consistent = consistent(survey);
+    let ready = ready(survey, &available, &degraded, &consistent, operation);
+    [
+        (ConditionKind::Ready, ready),
+        (ConditionKind::Available, available),
+        (ConditionKind::Progressing, progressing),
+        (ConditionKind::Degraded, degraded),
+        (ConditionKind::Initialized, initialized(survey)),
+        (ConditionKind::ClusterIdConsistent, consistent),
+        (ConditionKind::QuorumAtRisk, at_risk(survey, quorum)),
+        (ConditionKind::Paused, paused(survey)),
+    ]
+    .into_iter()
+    .map(|(kind, (status, reason, message))| ConditionFact {
+        kind,
+        status,
+        reason,
+        message,
+    })
+    .collect()
+}
+
+fn ready(
+    survey: &Survey<'_>,
+    available: &Finding,
+    degraded: &Finding,
+    consistent: &Finding,
+    operation: Option<&Operation>,
+) -> Finding {
+    if available.0 != Some(true) {
+        return (Some(false), available.1, available.2.clone());
+    }
+    if consistent.0 != Some(true) {
+        return (Some(false), consistent.1, consistent.2.clone());
+    }
+    if degraded.0 == Some(true) {
+        return (Some(false), degraded.1, degraded.2.clone());
+    }
+    if let Some(operation) = operation {
+        let message = operation
+            .blocked
+            .clone()
+            .unwrap_or_else(|| format!("on the way to {}", operation.target));
+        return (Some(false), operation.kind.reason(), message);
+    }
+    let configuration = survey.configuration.clone().unwrap_or_default();
+    let is_ready = |id: &&ServerId| {
+        let seen = survey.seen.get(id);
+        seen.is_some_and(|seen| seen.view.ready && seen.instance.ready)
+    };
+    let ready = configuration.voters.iter().filter(is_ready).count();
+    let voters = configuration.voters.len();
+    if ready < voters {
+        let message = format!("{ready} of {voters} voters are ready");
+        return (Some(false), "ServersNotReady", message);
+    }
+    let message = format!("{voters} voters are ready");
+    (Some(true), "AsDesired", message)
+}
+
+fn available(survey: &Survey<'_>) -> Finding {
+    if let Some(half) = lost_half(survey) {
+        let refusal = Refusal::QuorumLost {
+            live: half.voters - half.lost,
+            voters: half.voters,
+            quorum: half.quorum,
+        };
+        return (Some(false), "QuorumLost", refusal.to_string());
+    }
+    if let Some(leader) = survey.leader {
+        let (node, term) = (&leader.node.name, leader.view.term);
+        return if !leader.view.serving {
+            let message = format!("{node} leads in term {term}, but does not hear a quorum");
+            (Some(false), "LeaderWithoutQuorum", message)
+        } else if !leader.view.activated {
+            let message = format!("{node} leads in term {term}, not activated yet");
+            (Some(false), "NotActivated", message)
+        } else {
+            (
+                Some(true),
+                "LeaderServes",
+                format!("{node} leads in term {term}"),
+            )
+        };
+    }
+    if !survey.is_initialized() {
+        let message = "the cluster is not bootstrapped yet".to_owned();
+        return (Some(false), "NotInitialized", message);
+    }
+    let mut followed = survey.members().filter_map(|seen| seen.view.leader);
+    if let Some(leader) = followed.find(|leader| survey.fate(*leader) == Fate::Unknown) {
+        let message = format!("leader {leader} is followed, but does not answer the operator");
+        return (None, "LeaderUnknown", message);
+    }
+    match survey.half_without_quorum() {
+        Some(half) => {
+            let refusal = Refusal::NoQuorumAnswers {
+                answering: half.live,
+                voters: half.voters,
+                quorum: half.quorum,
+            };
+            (None, "NoQuorumAnswers", refusal.to_string())
+        }
+        None => (Some(false), "NoLeader", "nobody leads".to_owned()),
+    }
+}
+
+fn progressing(survey: &Survey<'_>, plan: &Plan, operation: Option<&Operation>) -> Finding {
+    if survey.wanted.paused {
+        return (Some(false), "Paused", "spec.paused".to_owned());
+    }
+    match operation {
+        Some(operation) if plan.steps.is_empty() && is_stuck(plan) => {
+            let message = operation.blocked.clone().unwrap_or_default();
+            (Some(false), "Blocked", message)
+        }
+        Some(operation) => {
+            let message = format!("on the way to {}", operation.target);
+            (Some(true), operation.kind.reason(), message)
+        }
+        None => (Some(false), "AsDesired", "nothing to do".to_owned()),
+    }
+}
+
+/// Whether something is refused that does not come by itself.
+fn is_stuck(plan: &Plan) -> bool {
+    plan.blocked.iter().any(|blocked| {
+        matches!(
+            blocked.refusal,
+            Refusal::IdentityUnreadable { .. }
+                | Refusal::IdentityDisagrees { .. }
+                | Refusal::QuorumLost { .. }
+                | Refusal::BelowMinMajority { .. }
+        )
+    })
+}
+
+fn degraded(survey: &Survey<'_>) -> Finding {
+    let configuration = survey.configuration.clone().unwrap_or_default();
+    let with = |fate: Fate| {
+        let servers = configuration.servers().into_iter();
+        let servers: Vec<String> = servers
+            .filter(|server| survey.fate(*server) == fate)
+            .map(|server| {
+                let home = survey
+                    .home(server)
+                    .map_or("an unknown node", String::as_str);
+                format!("{server} of {home}")
+            })
+            .collect();
+        servers
+    };
+    let (lost, unknown) = (with(Fate::Lost), with(Fate::Unknown));
+    if lost_half(survey).is_some() {
+        let message = "more voters are lost than a quorum allows".to_owned();
+        (Some(true), "QuorumLost", message)
+    } else if !lost.is_empty() {
+        (
+            Some(true),
+            "ServersLost",
+            format!("lost: {}", lost.join(", ")),
+        )
+    } else if !unknown.is_empty() {
+        let message = format!("no answer from {}", unknown.join(", "));
+        (Some(true), "ServersUnknown", message)
+    } else {
+        (Some(false), "AllAnswer", "every server answers".to_owned())
+    }
+}
+
+fn initialized(survey: &Survey<'_>) -> Finding {
+    match survey.record {
+        Some(record) if record.initialized => match record.lost {
+            Some(lost) => {
+                let message = format!("started empty: the data of cluster {lost} was lost");
+                (Some(true), "StartedEmpty", message)
+            }
+            None => (
+                Some(true),
+                "Bootstrapped",
+                format!("cluster {}", record.cluster),
+            ),
+        },
+        Some(record) => {
+            let message = format!("cluster {} is recorded", record.cluster);
+            (Some(false), "Bootstrapping", message)
+        }
+        None => (
+            Some(false),
+            "NotRecorded",
+            "no identity is drawn yet".to_owned(),
+        ),
+    }
+}
+
+fn consistent(survey: &Survey<'_>) -> Finding {
+    match (check(survey), survey.record) {
+        (Err(refusal @ Refusal::IdentityDisagrees { .. }), _) => {
+            (Some(false), "ClusterIdMismatch", refusal.to_string())
+        }
+        (Err(refusal), _) => (None, "IdentityUnreadable", refusal.to_string()),
+        (Ok(()), Some(record)) => {
+            let message = format!("every place names cluster {}", record.cluster);
+            (Some(true), "Consistent", message)
+        }
+        (Ok(()), None) => (None, "NotRecorded", "no identity is drawn yet".to_owned()),
+    }
+}
+
+fn at_risk(survey: &Survey<'_>, quorum: QuorumFact) -> Finding {
+    if quorum.voters == 0 {
+        return (None, "NoConfiguration", "no voters are known".to_owned());
+    }
+    let voters = usize::try_from(quorum.voters).unwrap_or(usize::MAX);
+    let tolerance = quorum.voters.saturating_sub(survey.quorum(voters));
+    let margin = quorum.margin;
+    let message = format!(
+        "{} of {} voters answer, margin {margin}",
+        quorum.healthy_voters, quorum.voters
+    );
+    if margin < 0 {
+        (Some(true), "NoQuorum", message)
+    } else if margin == 0 && tolerance > 0 {
+        (Some(true), "NoMargin", message)
+    } else {
+        (Some(false), "Enough", message)
+    }
+}
+
+fn paused(survey: &Survey<'_>) -> Finding {
+    if survey.wanted.paused {
+        (Some(true), "Paused", "spec.paused".to_owned())
+    } else {
+        (Some(false), "NotPaused", "the operator acts".to_owned())
+    }
+}
