@@ -1,0 +1,87 @@
+//! What is wanted, from the resource to what the planner reads.
+
+use std::time::Duration;
+
+use kontiki_api::{OnTotalLoss, RaftClusterSpec};
+use kontiki_plan::{self as plan, Wanted};
+
+/// A value that the rules of the resource refuse; an object that was stored before a rule was there
+/// may still have it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.{field} is {value}, but must be {must}")]
+pub struct Invalid {
+    /// Path below `spec`.
+    pub field: &'static str,
+    /// What it says.
+    pub value: i32,
+    /// What would be right.
+    pub must: &'static str,
+}
+
+/// Parses the spec.
+///
+/// # Errors
+/// A number out of its bounds.
+pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
+    let replicas = bounded("replicas", spec.replicas, 9, "between 1 and 9")?;
+    let most = i32::try_from(replicas).unwrap_or(9);
+    let (majority, timeout) = (
+        spec.raft.min_majority,
+        spec.raft.election_timeout_milliseconds,
+    );
+    let min_majority = bounded("raft.minMajority", majority, most, "between 1 and replicas")?;
+    let field = "raft.electionTimeoutMilliseconds";
+    let timeout = bounded(field, timeout, 600_000, "between 1 and 600000")?;
+    Ok(Wanted {
+        replicas,
+        min_majority,
+        election_timeout: Duration::from_millis(u64::from(timeout)),
+        paused: spec.paused,
+        on_total_loss: match spec.recovery.on_total_loss {
+            OnTotalLoss::Halt => plan::OnTotalLoss::Halt,
+            OnTotalLoss::StartEmpty => plan::OnTotalLoss::StartEmpty,
+        },
+    })
+}
+
+fn bounded(field: &'static str, value: i32, most: i32, must: &'static str) -> Result<u32, Invalid> {
+    let invalid = Invalid { field, value, must };
+    match u32::try_from(value) {
+        Ok(number) if number >= 1 && value <= most => Ok(number),
+        _ => Err(invalid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(replicas: i32, min_majority: i32) -> RaftClusterSpec {
+        let text = format!(
+            "{{replicas: {replicas}, stateMachine: {{kind: Kv}}, storage: {{mode: Memory}}, \
+             raft: {{minMajority: {min_majority}}}}}"
+        );
+        serde_yaml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_valid_spec_is_read() {
+        let wanted = wanted(&spec(3, 2)).unwrap();
+        assert_eq!((wanted.replicas, wanted.min_majority), (3, 2));
+        assert_eq!(wanted.election_timeout, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named() {
+        for (replicas, min_majority, field) in [
+            (0, 1, "replicas"),
+            (10, 1, "replicas"),
+            (3, 4, "raft.minMajority"),
+        ] {
+            assert_eq!(
+                wanted(&spec(replicas, min_majority)).unwrap_err().field,
+                field
+            );
+        }
+    }
+}
