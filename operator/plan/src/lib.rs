@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod conditions;
+mod describe;
 pub mod identity;
 pub mod ids;
 pub mod inventory;
