@@ -68,8 +68,8 @@ pub struct Tenant {
     pub peer_address: String,
     /// HOST:PORT of Data; empty: it has no address yet.
     pub client_address: String,
-    /// Whether the world calls it ready.
-    pub ready: bool,
+    /// Whether the world calls it ready; `None`: it does not ask, and the server's word counts.
+    pub ready: Option<bool>,
 }
 
 /// What has to be remembered from one look to the next. Losing it costs time, nothing else: every
@@ -122,6 +122,7 @@ async fn ask(admin: &Admin, tenant: &Tenant) -> Result<Observation, String> {
 }
 
 fn instance(tenant: &Tenant, observation: Observation) -> Instance {
+    let says_ready = matches!(&observation, Observation::Seen(view) if view.ready);
     let Tenant {
         uid,
         going,
@@ -136,7 +137,7 @@ fn instance(tenant: &Tenant, observation: Observation) -> Instance {
         revision,
         peer_address,
         client_address,
-        ready,
+        ready: ready.unwrap_or(says_ready),
         observation,
     }
 }
@@ -202,7 +203,7 @@ mod tests {
                 revision: String::new(),
                 peer_address: (*address).to_owned(),
                 client_address: String::new(),
-                ready: false,
+                ready: None,
             }),
             location: Location::default(),
         };

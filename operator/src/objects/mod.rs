@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kontiki_api::{Names, RaftCluster};
 use kube::{Resource, ResourceExt};
 
-pub use self::config::{NodeConfig, config_map};
+pub use self::config::{Advertise, Listen, NodeConfig, config_map};
 pub use self::identity::{identity_config_map, parse_identity};
 pub use self::matches::matches;
 pub use self::network::{
