@@ -23,10 +23,12 @@
 //! ```
 
 mod board;
+mod plan;
 mod report;
 mod verify;
 mod writers;
 
+pub use plan::Plan;
 pub use report::{Latency, Report, Section};
 pub use verify::{Missing, Verification, Verify, verify};
-pub use writers::{Acknowledged, Ended, Operation, Outcome, Plan, Writers};
+pub use writers::{Acknowledged, Ended, Operation, Outcome, Writers};
