@@ -26,7 +26,7 @@ pub struct Plan {
     pub value_bytes: usize,
     /// End after this long.
     pub duration: Option<Duration>,
-    /// End after this many writes, whatever their outcome. Each is remembered, in about 40 bytes.
+    /// End after this many writes, whatever their outcome. Each is remembered, in 64 bytes.
     pub operations_max: u64,
     /// Of each writer's client. A write fails or is unknown after `client.timeout`.
     pub client: Options,
