@@ -352,7 +352,8 @@ mod tests {
         fn a_put_survives_encoding(key in prop::collection::vec(any::<u8>(), 1..64),
                                    value in prop::collection::vec(any::<u8>(), 0..64)) {
             let command = KvCommand::Put { key: &key, value: &value };
-            prop_assert_eq!(KvCommand::decode(&command.encode()), Some(command));
+            let encoded = command.encode();
+            prop_assert_eq!(KvCommand::decode(&encoded), Some(command));
         }
 
         #[test]

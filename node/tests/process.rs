@@ -1,0 +1,176 @@
+//! The binary: exit statuses, memory, metrics, and going down.
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use common::{NodeProcess, cluster, eventually, run};
+use kontiki_proto::kv::kv_client::KvClient;
+use kontiki_proto::kv::{GetRequest, PutRequest};
+use kontiki_proto::v1;
+
+#[test]
+fn a_port_that_is_taken_is_named_and_has_a_status_of_its_own() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let any = "127.0.0.1:0";
+    let output = run(&[
+        "--listen-client",
+        any,
+        "--listen-peer",
+        &address,
+        "--listen-http",
+        any,
+    ]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{message}");
+    assert!(
+        message.contains(&address) && message.contains("listen.peer"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_address_that_does_not_resolve_is_named_and_has_a_status_of_its_own() {
+    let output = run(&["--listen-client", "no-such-host.invalid:0"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(68), "{message}");
+    assert!(message.contains("no-such-host.invalid"), "{message}");
+}
+
+#[test]
+fn a_typo_in_the_file_is_named_and_has_a_status_of_its_own() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "nodeName: a\nlisten:\n  cleint: 0.0.0.0:1").expect("written");
+    let path = file.path().to_str().expect("a name");
+    let output = run(&["--config", path]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    for part in [&format!("{path}:3"), "cleint", "client"] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+    assert_eq!(run(&["--no-such-flag"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_configuration_in_force_can_be_printed() {
+    let output = run(&["--node-name", "x", "--heartbeat-ms", "5", "--print-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("nodeName: x") && text.contains("heartbeatMilliseconds: 5"),
+        "{text}"
+    );
+    let help = run(&["--help"]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Exit status"));
+}
+
+#[tokio::test]
+async fn an_idle_node_is_small_and_its_metrics_are_well_formed() {
+    let node = NodeProcess::start("idle", &[]);
+    assert!(node.get("/livez").0.contains("200"));
+    assert!(node.get("/readyz").0.contains("503"));
+    assert_eq!(node.status().await.role(), v1::Role::Joiner);
+    let (_, metrics) = node.get("/metrics");
+    for name in [
+        "kontiki_term",
+        "kontiki_build_info",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
+    }
+    let mut check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed (Debian: prometheus)");
+    let mut stdin = check.stdin.take().expect("piped");
+    stdin.write_all(metrics.as_bytes()).expect("taken");
+    drop(stdin);
+    let output = check.wait_with_output().expect("it ends");
+    let complaints = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "{complaints:?}"
+    );
+    assert!(node.resident() < 20 << 10, "{} KiB", node.resident());
+}
+
+/// Values that a node holds must not pin the buffers that they were received in.
+#[tokio::test]
+async fn memory_is_bounded_by_what_is_stored() {
+    const VALUES: usize = 50_000;
+    const VALUE: usize = 256;
+    const CONNECTIONS: usize = 8;
+    let (nodes, leader) = cluster(3).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        let address = format!("http://{}", nodes[leader].client);
+        let client = KvClient::connect(address).await.expect("it listens");
+        for lane in 0..8 {
+            let mut client = client.clone();
+            let first = connection * 8 + lane;
+            writers.spawn(async move {
+                for number in (first..VALUES).step_by(CONNECTIONS * 8) {
+                    let request = PutRequest {
+                        key: format!("key-{number:08}").into(),
+                        value: vec![number as u8; VALUE].into(),
+                    };
+                    client.put(request).await.expect("written");
+                }
+            });
+        }
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer.expect("no writer failed");
+    }
+    let mut client = KvClient::connect(format!("http://{}", nodes[leader].client))
+        .await
+        .expect("up");
+    let request = GetRequest {
+        key: "key-00000007".into(),
+        consistency: v1::Consistency::Linearizable.into(),
+    };
+    let got = client.get(request).await.expect("read").into_inner();
+    assert_eq!(got.revision, VALUES as u64);
+    // Stored twice, in the log and in the map, each with its key and bookkeeping.
+    let payload = VALUES * (12 + VALUE);
+    for node in &nodes {
+        let resident = node.resident() as usize * 1024;
+        let bound = payload * 3 / 2 + (20 << 20);
+        eprintln!("{} MiB of at most {} MiB", resident >> 20, bound >> 20);
+        if node.server_id == nodes[leader].server_id {
+            assert!(
+                resident <= bound,
+                "{resident} bytes resident, at most {bound}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_stop_hands_leadership_over() {
+    let (mut nodes, leader) = cluster(3).await;
+    let before = nodes[leader].status().await;
+    let mut stopped = nodes.remove(leader);
+    assert_eq!(stopped.terminate().code(), Some(0));
+    let after = eventually("another leader", async || {
+        for node in &nodes {
+            let status = node.status().await;
+            if status.serving {
+                return Some(status);
+            }
+        }
+        None
+    })
+    .await;
+    assert_eq!(
+        after.term,
+        before.term + 1,
+        "an election by itself would not be the only one"
+    );
+}

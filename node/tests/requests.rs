@@ -1,0 +1,309 @@
+//! What clients may ask, and how they are answered: bounds, streams, consistency, the other machine.
+
+mod common;
+
+use common::{NodeProcess, cluster};
+use kontiki_proto::kv::kv_client::KvClient;
+use kontiki_proto::kv::{DeleteRequest, GetRequest, PutRequest, RangeRequest};
+use kontiki_proto::v1;
+use kontiki_proto::v1::data_client::DataClient;
+use kontiki_proto::v1::streamed_result::Result as StreamResult;
+use kontiki_proto::{metadata, reason};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+async fn kv(node: &NodeProcess) -> KvClient<Channel> {
+    let client = KvClient::connect(format!("http://{}", node.client))
+        .await
+        .expect("it listens");
+    client.max_encoding_message_size(8 << 20)
+}
+
+async fn data(node: &NodeProcess) -> DataClient<Channel> {
+    DataClient::connect(format!("http://{}", node.client))
+        .await
+        .expect("it listens")
+}
+
+fn seen(status: &Status) -> (Code, String, String) {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no detail: {status}"));
+    let outcome = info.metadata.get(metadata::OUTCOME).expect("an outcome");
+    (status.code(), info.reason.clone(), outcome.clone())
+}
+
+fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> PutRequest {
+    PutRequest {
+        key: key.into().into(),
+        value: value.into().into(),
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_named_and_leave_no_trace() {
+    let (nodes, leader) = cluster(1).await;
+    let node = &nodes[leader];
+    let mut kv = kv(node).await;
+    let before = node.status().await.last_index;
+    for (request, field, reason) in [
+        (put("", "v"), "key", reason::INVALID),
+        (put(vec![0; 4097], "v"), "key", reason::TOO_LARGE),
+        (put("k", vec![0; (1 << 20) - 3]), "value", reason::TOO_LARGE),
+    ] {
+        let status = kv.put(request).await.expect_err(field);
+        let expected = (Code::InvalidArgument, reason.into(), "FAILED".into());
+        assert_eq!(seen(&status), expected);
+        assert!(status.message().contains(field), "{}", status.message());
+    }
+    let mut data = data(node).await;
+    for (command, reason) in [
+        (&b""[..], reason::INVALID),
+        (b"\x07", reason::REFUSED_BY_MACHINE),
+    ] {
+        let request = v1::WriteRequest {
+            command: command.to_vec().into(),
+        };
+        let status = data.write(request).await.expect_err(reason);
+        let expected = (Code::InvalidArgument, reason.into(), "FAILED".into());
+        assert_eq!(seen(&status), expected);
+    }
+    assert_eq!(node.status().await.last_index, before, "nothing in the log");
+    kv.put(put("k", vec![0; (1 << 20) - 4]))
+        .await
+        .expect("just fits");
+}
+
+#[tokio::test]
+async fn keys_are_put_read_listed_and_deleted() {
+    let (nodes, leader) = cluster(1).await;
+    let mut kv = kv(&nodes[leader]).await;
+    for key in ["a", "b", "c"] {
+        kv.put(put(key, key.to_uppercase())).await.expect("put");
+    }
+    let get = |key: &str, consistency| GetRequest {
+        key: key.to_owned().into(),
+        consistency,
+    };
+    let got = kv.get(get("b", 0)).await.expect("read").into_inner();
+    let pair = got.kv.expect("found");
+    assert_eq!(
+        (&pair.key[..], &pair.value[..], pair.create_revision),
+        (&b"b"[..], &b"B"[..], 2)
+    );
+    let missing = kv
+        .get(get("x", v1::Consistency::Stale.into()))
+        .await
+        .expect("read");
+    assert!(!missing.into_inner().found);
+    let status = kv.get(get("b", 77)).await.expect_err("no such consistency");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let range = RangeRequest {
+        limit: 2,
+        ..RangeRequest::default()
+    };
+    let page = kv.range(range).await.expect("read").into_inner();
+    assert_eq!(
+        (page.kvs.len(), &page.next[..], page.revision),
+        (2, &b"c"[..], 3)
+    );
+    let delete = || DeleteRequest { key: "b".into() };
+    let deleted = kv.delete(delete()).await.expect("deleted").into_inner();
+    assert_eq!((deleted.deleted, deleted.revision), (true, 4));
+    assert!(
+        !kv.delete(delete())
+            .await
+            .expect("no error")
+            .into_inner()
+            .deleted
+    );
+}
+
+#[tokio::test]
+async fn a_follower_redirects_and_a_joiner_refuses() {
+    let (nodes, leader) = cluster(3).await;
+    let follower = &nodes[(leader + 1) % 3];
+    let status = kv(follower)
+        .await
+        .put(put("k", "v"))
+        .await
+        .expect_err("a follower");
+    let expected = (
+        Code::FailedPrecondition,
+        reason::NOT_LEADER.into(),
+        "FAILED".into(),
+    );
+    assert_eq!(seen(&status), expected);
+    let details = status.get_error_details();
+    let named = &details.error_info().expect("a detail").metadata;
+    assert_eq!(
+        named.get(metadata::LEADER_ID),
+        Some(&nodes[leader].server_id)
+    );
+    assert_eq!(
+        named.get(metadata::LEADER_ADDRESS),
+        Some(&nodes[leader].client)
+    );
+    assert_eq!(
+        named.get(metadata::LEADER_PEER_ADDRESS),
+        Some(&nodes[leader].peer)
+    );
+
+    let joiner = NodeProcess::start("joiner", &[]);
+    let status = kv(&joiner)
+        .await
+        .put(put("k", "v"))
+        .await
+        .expect_err("a joiner");
+    let expected = (
+        Code::FailedPrecondition,
+        reason::NOT_A_MEMBER.into(),
+        "FAILED".into(),
+    );
+    assert_eq!(seen(&status), expected);
+}
+
+#[tokio::test]
+async fn a_stream_of_writes_answers_every_command() {
+    let (nodes, leader) = cluster(3).await;
+    let mut data = data(&nodes[leader]).await;
+    let command = |id: u64| v1::StreamedCommand {
+        id,
+        command: match id % 10 {
+            0 => Vec::new().into(),
+            // A put of the kv machine: key length, key, value.
+            _ => [&[1, 8, 0][..], &id.to_be_bytes(), b"value"]
+                .concat()
+                .into(),
+        },
+    };
+    let lists = (0..50u64).map(move |list| v1::WriteStreamRequest {
+        commands: (list * 200..(list + 1) * 200).map(command).collect(),
+    });
+    let mut stream = data
+        .write_stream(futures::stream::iter(lists))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let mut answered = std::collections::BTreeSet::new();
+    while let Some(message) = stream
+        .message()
+        .await
+        .expect("no end before the last result")
+    {
+        for result in message.results {
+            assert!(
+                answered.insert(result.id),
+                "{} is answered twice",
+                result.id
+            );
+            match result.result.expect("a result") {
+                StreamResult::Written(written) => assert!(written.index > 0 && written.term > 0),
+                StreamResult::Error(error) => {
+                    assert_eq!(result.id % 10, 0);
+                    assert_eq!(error.code, Code::InvalidArgument as i32);
+                    assert_eq!(error.reason, reason::INVALID);
+                    assert_eq!(error.metadata[metadata::OUTCOME], "FAILED");
+                }
+            }
+        }
+    }
+    assert_eq!(answered.len(), 10_000);
+}
+
+#[tokio::test]
+async fn the_typed_service_is_refused_by_another_machine() {
+    let node = NodeProcess::start("counter", &["--machine", "counter"]);
+    let status = kv(&node).await.put(put("k", "v")).await.expect_err("no kv");
+    let expected = (
+        Code::FailedPrecondition,
+        reason::WRONG_MACHINE.into(),
+        "FAILED".into(),
+    );
+    assert_eq!(seen(&status), expected);
+}
+
+#[tokio::test]
+async fn a_write_without_a_quorum_is_unknown_when_its_wait_ends() {
+    let (mut nodes, leader) = cluster(3).await;
+    let leader = nodes.remove(leader);
+    let mut client = kv(&leader).await;
+    client.put(put("k", "v")).await.expect("written");
+    // Both followers are gone before the leader has noticed: it proposes, and nobody confirms.
+    drop(nodes);
+    let mut request = tonic::Request::new(put("k", "w"));
+    let timeout = "200m".parse().expect("ascii");
+    request.metadata_mut().insert("grpc-timeout", timeout);
+    let status = client.put(request).await.expect_err("no quorum");
+    let expected = (
+        Code::Unknown,
+        reason::OUTCOME_UNKNOWN.into(),
+        "UNKNOWN".into(),
+    );
+    assert_eq!(seen(&status), expected);
+}
+
+#[tokio::test]
+async fn health_and_reflection_are_on_both_ports() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let (nodes, leader) = cluster(1).await;
+    let joiner = NodeProcess::start("joiner", &[]);
+    let node = &nodes[leader];
+    for (address, serving) in [
+        (&node.client, true),
+        (&node.peer, true),
+        (&joiner.client, false),
+        (&joiner.peer, false),
+    ] {
+        let url = format!("http://{address}");
+        for service in ["", "kontiki.v1.Data", "kontiki.kv.v1.Kv"] {
+            common::eventually("health says so", async || {
+                let mut health = HealthClient::connect(url.clone())
+                    .await
+                    .expect("it listens");
+                let service = service.into();
+                let answer = health
+                    .check(HealthCheckRequest { service })
+                    .await
+                    .expect("known");
+                let is_serving = answer.into_inner().status == 1;
+                (is_serving == serving).then_some(())
+            })
+            .await;
+        }
+        let mut reflection = ServerReflectionClient::connect(url)
+            .await
+            .expect("it listens");
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let requests = futures::stream::iter([request]);
+        let answers = reflection
+            .server_reflection_info(requests)
+            .await
+            .expect("served");
+        let answer = answers
+            .into_inner()
+            .message()
+            .await
+            .expect("no error")
+            .expect("an answer");
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            panic!("not a list: {answer:?}");
+        };
+        assert!(
+            list.service
+                .iter()
+                .any(|service| service.name == "kontiki.kv.v1.Kv")
+        );
+    }
+}
