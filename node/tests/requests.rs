@@ -263,12 +263,11 @@ async fn health_and_reflection_are_on_both_ports() {
         (&joiner.client, false),
         (&joiner.peer, false),
     ] {
-        let url = format!("http://{address}");
+        let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+        let channel = endpoint.connect().await.expect("it listens");
         for service in ["", "kontiki.v1.Data", "kontiki.kv.v1.Kv"] {
             common::eventually("health says so", async || {
-                let mut health = HealthClient::connect(url.clone())
-                    .await
-                    .expect("it listens");
+                let mut health = HealthClient::new(channel.clone());
                 let service = service.into();
                 let answer = health
                     .check(HealthCheckRequest { service })
@@ -279,9 +278,7 @@ async fn health_and_reflection_are_on_both_ports() {
             })
             .await;
         }
-        let mut reflection = ServerReflectionClient::connect(url)
-            .await
-            .expect("it listens");
+        let mut reflection = ServerReflectionClient::new(channel.clone());
         let request = ServerReflectionRequest {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
