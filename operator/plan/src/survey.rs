@@ -216,6 +216,14 @@ impl<'a> Survey<'a> {
             .find(|half| half.live < half.quorum)
     }
 
+    /// A half that can have no quorum any more, if there is one: too many of its voters are lost.
+    pub fn half_out_of_reach(&self) -> Option<Half> {
+        let halves = self.halves().into_iter();
+        halves
+            .filter(|half| half.voters - half.lost < half.quorum)
+            .max_by_key(|half| half.lost)
+    }
+
     /// The leader, if it can change the configuration now.
     pub fn ready_leader(&self) -> Option<Seen<'a>> {
         self.leader.filter(|leader| {

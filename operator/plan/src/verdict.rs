@@ -5,6 +5,7 @@ use crate::identity::Identity;
 use crate::ids::{ClusterId, NodeName, ServerId};
 use crate::inventory::{Inventory, Role};
 use crate::plan::Plan;
+use crate::rules::quorum_lost::lost_half;
 use crate::survey::{Fate, Half, Survey};
 use crate::wanted::Wanted;
 
@@ -168,7 +169,10 @@ fn number(count: usize) -> u32 {
 }
 
 fn quorum_fact(survey: &Survey<'_>) -> QuorumFact {
-    let halves = survey.halves();
+    let mut halves = survey.halves();
+    if halves.is_empty() {
+        halves.extend(lost_half(survey));
+    }
     let margin = |half: &Half| {
         let live = i32::try_from(half.live).unwrap_or(i32::MAX);
         live - i32::try_from(half.quorum).unwrap_or(i32::MAX)
@@ -253,6 +257,9 @@ fn start(lost: Option<ClusterId>) -> OperationKind {
 
 /// What has to be repaired, for people.
 fn repair_target(survey: &Survey<'_>) -> Option<String> {
+    if lost_half(survey).is_some() {
+        return Some("a quorum".to_owned());
+    }
     let replicas = survey.wanted.replicas;
     let lost = survey.configuration.iter().flat_map(|configuration| {
         let voters = configuration.voters.iter().copied();

@@ -137,12 +137,7 @@ impl Run {
                 self.world.groups.entry(foreign).or_default();
                 self.pod(number()).cluster = Some(foreign);
             }
-            "lead" => {
-                let server = self.pod(number()).server;
-                for group in self.world.groups.values_mut() {
-                    (group.leader, group.term) = (Some(server), group.term + 1);
-                }
-            }
+            "lead" => self.world.lead(number()),
             "no-leader" => self
                 .world
                 .groups

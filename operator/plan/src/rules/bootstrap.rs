@@ -10,7 +10,7 @@ use crate::plan::Draft;
 use crate::refusal::Refusal;
 use crate::rules::Flow;
 use crate::step::Step;
-use crate::survey::{Fate, Seen, Survey};
+use crate::survey::{Seen, Survey};
 
 /// For how long all servers are waited for; then a quorum of them will do.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -72,11 +72,8 @@ fn draw(
 /// From recorded to initialized.
 fn begin(survey: &Survey<'_>, record: &IdentityRecord, version: &str, draft: &mut Draft) -> Flow {
     let initial: BTreeMap<_, _> = record.voters.iter().map(|(node, id)| (id, node)).collect();
-    let fates = initial.keys().map(|id| survey.fate(**id));
-    let lost = fates.filter(|fate| *fate == Fate::Lost).count();
-    let out_of_reach = initial.len() - lost < quorum(survey, initial.len());
     // Nothing was ever acknowledged, so nothing can be lost.
-    if out_of_reach && survey.leader.is_none() {
+    if survey.half_out_of_reach().is_some() {
         draft.step(Step::DrawIdentityAnew {
             discarded: Discarded {
                 previous: record.cluster,
@@ -106,10 +103,6 @@ fn begin(survey: &Survey<'_>, record: &IdentityRecord, version: &str, draft: &mu
         activate(survey, record, Some(recorded), draft);
     }
     Flow::Continue
-}
-
-fn quorum(survey: &Survey<'_>, voters: usize) -> usize {
-    usize::try_from(survey.quorum(voters)).unwrap_or(usize::MAX)
 }
 
 /// Sends the recorded configuration to initial voters that have not got it. Those that are not

@@ -22,12 +22,15 @@ pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
     let joining = configuration.learners.iter();
     let joining = joining.filter(|(_, purpose)| **purpose != Purpose::Stay);
     let is_wanted = |server: ServerId, purpose: Purpose| {
-        let ordinal = survey.ordinal(server);
+        let is_placed = match survey.ordinal(server) {
+            Some(ordinal) => ordinal < survey.wanted.replicas,
+            None => survey.fate(server) != Fate::Lost,
+        };
         let is_obsolete = match purpose {
             Purpose::Replace(lost) => !configuration.voters.contains(&lost),
             Purpose::Join | Purpose::Stay => false,
         };
-        ordinal.is_some_and(|ordinal| ordinal < survey.wanted.replicas) && !is_obsolete
+        is_placed && !is_obsolete
     };
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         joining.partition(|(server, purpose)| is_wanted(**server, **purpose));

@@ -19,9 +19,10 @@ pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
         voters: half.voters,
         quorum: half.quorum,
     });
-    // With `min_majority` above a majority a quorum can be out of reach while a majority holds all
-    // data: that is no total loss. And while anything does not answer, something may be left.
-    let is_total = live < half.voters / 2 + 1 && survey.all_answered();
+    // While a majority of either half lives, as it may if `min_majority` is more or a change is in
+    // flight, all data is there; and while anything does not answer, something may be left.
+    let has_majority = |half: &Half| half.voters - half.lost > half.voters / 2;
+    let is_total = !survey.halves().iter().any(has_majority) && survey.all_answered();
     let starts_empty = survey.wanted.on_total_loss == OnTotalLoss::StartEmpty && is_total;
     if let (true, Identity::Recorded { record, version }) =
         (starts_empty, &survey.inventory.identity)
@@ -43,10 +44,7 @@ pub(crate) fn lost_half(survey: &Survey<'_>) -> Option<Half> {
         return None;
     }
     if survey.configuration.is_some() {
-        let halves = survey.halves().into_iter();
-        return halves
-            .filter(|half| half.voters - half.lost < half.quorum)
-            .max_by_key(|half| half.lost);
+        return survey.half_out_of_reach();
     }
     // Nobody is left who knows the configuration.
     let voters = survey.inventory.servers_desired.unwrap_or(0).max(1);
