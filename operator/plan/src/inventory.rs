@@ -52,7 +52,8 @@ pub struct Instance {
     pub going: bool,
     /// Revision of the template it was made from.
     pub revision: String,
-    /// HOST:PORT of Peer and Admin.
+    /// HOST:PORT of Peer and Admin, as others are to know it: `Introduce` pushes it to every server
+    /// whose [`ServerView::servers`] has another.
     pub peer_address: String,
     /// HOST:PORT of Data.
     pub client_address: String,
