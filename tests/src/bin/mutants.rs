@@ -1,0 +1,165 @@
+//! `mutants`: applies each patch of `tests/mutants` to a copy of the tree, builds the simulator there
+//! and demands that it catches the broken code.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+
+/// Seeds within which a mutant must be caught.
+const SEEDS_MAX: u64 = 500;
+
+/// Runs the simulator against deliberately broken code. Exits with 1 if a patch does not apply, does
+/// not build, or is not caught.
+#[derive(Parser)]
+#[command(name = "mutants")]
+struct Arguments {
+    /// Only those whose name begins so.
+    #[arg(default_value = "")]
+    only: String,
+    /// Where the copies are built; kept, so that the next one builds fast.
+    #[arg(long)]
+    target_dir: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("mutants: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()?;
+    let target = match &arguments.target_dir {
+        Some(target) => std::path::absolute(target)?,
+        None => root.join("target"),
+    };
+    let mut patches = Vec::new();
+    for found in std::fs::read_dir(root.join("tests/mutants"))? {
+        let path = found?.path();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.extension().is_some_and(|end| end == "patch") && name.starts_with(&arguments.only) {
+            patches.push((name, path));
+        }
+    }
+    patches.sort();
+    ensure!(
+        !patches.is_empty(),
+        "no patch in tests/mutants begins with {:?}",
+        arguments.only
+    );
+    // One place for all copies: cargo tells packages apart by path, and builds only what changed.
+    let scratch = target.join("mutants");
+    let mut all_caught = true;
+    for (name, patch) in &patches {
+        let started = Instant::now();
+        let line = match judge(&root, &scratch, &target, patch) {
+            Ok(caught) => caught,
+            Err(error) => {
+                all_caught = false;
+                format!("NOT CAUGHT: {error:#}")
+            }
+        };
+        println!(
+            "{name:<48} {line} ({:.0} s)",
+            started.elapsed().as_secs_f64()
+        );
+    }
+    std::fs::remove_dir_all(&scratch).context("removing the copy")?;
+    println!(
+        "{} mutants, {}",
+        patches.len(),
+        if all_caught { "all caught" } else { "FAILED" }
+    );
+    Ok(all_caught)
+}
+
+/// How the simulator caught it.
+fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Result<String> {
+    copy_tree(root, scratch)?;
+    let applied = Command::new("git")
+        .args(["apply", "--whitespace=nowarn"])
+        .arg(patch)
+        .current_dir(scratch)
+        // The copy is no repository: without this, git would look for one above it, and skip.
+        .env("GIT_CEILING_DIRECTORIES", target)
+        .output()
+        .context("starting git")?;
+    if !applied.status.success() {
+        bail!(
+            "the patch does not apply: {}",
+            String::from_utf8_lossy(&applied.stderr)
+        );
+    }
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "kontiki-tests", "--bin", "sim"])
+        .current_dir(scratch)
+        .env("CARGO_TARGET_DIR", target.join("mutants-target"))
+        .stderr(Stdio::piped())
+        .output()
+        .context("starting cargo")?;
+    if !built.status.success() {
+        bail!(
+            "it does not build: {}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+    }
+    let simulated = Command::new(target.join("mutants-target/debug/sim"))
+        .args(["--seeds", &SEEDS_MAX.to_string()])
+        .output()
+        .context("starting the simulator")?;
+    let output = String::from_utf8_lossy(&simulated.stdout);
+    let failed = output.lines().find(|line| line.starts_with("FAILED seed="));
+    match failed {
+        Some(line) => Ok(format!("caught {}", line.trim_start_matches("FAILED "))),
+        None => bail!("{SEEDS_MAX} seeds passed"),
+    }
+}
+
+/// Copies what git tracks or would track. Files that did not change keep their times, so that only
+/// what differs from the last copy is built.
+fn copy_tree(root: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root)
+        .output()
+        .context("starting git")?;
+    ensure!(
+        listed.status.success(),
+        "{} is no git checkout",
+        root.display()
+    );
+    for name in String::from_utf8(listed.stdout)?.split_terminator('\0') {
+        let (from, to) = (root.join(name), scratch.join(name));
+        if !from.is_file() {
+            continue; // deleted and not yet committed
+        }
+        let content = std::fs::read(&from).with_context(|| format!("reading {name}"))?;
+        if std::fs::read(&to).is_ok_and(|there| there == content) {
+            continue;
+        }
+        let parent = to.parent().context("a file without a folder")?;
+        std::fs::create_dir_all(parent)?;
+        std::fs::write(&to, content).with_context(|| format!("writing {name}"))?;
+    }
+    Ok(())
+}

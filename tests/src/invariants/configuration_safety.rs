@@ -1,0 +1,83 @@
+//! No two disjoint quorums can both commit: when a leader appends a configuration, the one before it
+//! is committed, so is an entry of the leader's own term (Ongaro 2015), and every quorum of the one
+//! meets every quorum of the other. The bootstrap configuration has nothing before it.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::{Configuration, Index, LogId};
+
+use super::quorum::always_meet;
+use super::{Invariant, Ledger, Turn};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ConfigurationSafety {
+    by_entry: BTreeMap<LogId, Configuration>,
+}
+
+impl Invariant for ConfigurationSafety {
+    fn name(&self) -> &'static str {
+        "configuration safety"
+    }
+
+    fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
+        let after = &turn.status.configuration;
+        let log = ledger.log(turn.server);
+        if after.index == Index(0) {
+            return Ok(());
+        }
+        let Some(entry) = log.get(after.index.0 as usize - 1) else {
+            return Err(format!(
+                "no entry at {} of its configuration",
+                after.index.0
+            ));
+        };
+        let configuration = &after.configuration;
+        let known = self.by_entry.entry(entry.id);
+        let first = known.or_insert_with(|| configuration.clone());
+        if first != configuration {
+            let id = entry.id;
+            return Err(format!("{id} stands for {first:?} and {configuration:?}"));
+        }
+        self.changed_by_leader(turn, ledger)
+    }
+}
+
+impl ConfigurationSafety {
+    fn changed_by_leader(&self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
+        let after = &turn.status.configuration;
+        let before = turn
+            .before
+            .status
+            .as_ref()
+            .map(|status| &status.configuration);
+        let Some(before) = before.filter(|before| before.index != Index(0)) else {
+            return Ok(());
+        };
+        // In the turn in which it is elected a leader knows of no change to make.
+        if !turn.led() || !turn.leads() || before.index == after.index {
+            return Ok(());
+        }
+        let (from, to) = (before.index.0, after.index.0);
+        if turn.status.commit < before.index {
+            let commit = turn.status.commit.0;
+            return Err(format!(
+                "configuration {to} was appended with {from} in force, commit index {commit}"
+            ));
+        }
+        let commit = turn.status.commit.0 as usize;
+        let committed = commit
+            .checked_sub(1)
+            .map(|at| ledger.log(turn.server)[at].id.term);
+        if committed != Some(turn.status.standing.term) {
+            return Err(format!(
+                "configuration {to} was appended before an entry of the leader's term was committed"
+            ));
+        }
+        if !always_meet(&before.configuration, &after.configuration) {
+            let (one, other) = (&before.configuration, &after.configuration);
+            return Err(format!("quorums of {one:?} and {other:?} may be disjoint"));
+        }
+        Ok(())
+    }
+}

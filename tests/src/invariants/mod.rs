@@ -1,0 +1,115 @@
+//! What must hold after every turn of every server, one file each.
+//!
+//! They look only at what a server shows (its status, its log, what it sends, applies and answers),
+//! never at how it came to it, and at everything incrementally: a turn costs as much as it changed.
+
+mod acknowledged_writes;
+mod addressing;
+mod answered_once;
+mod configuration_safety;
+mod election_safety;
+mod genuine_quorum;
+mod leader_append_only;
+mod leader_completeness;
+mod ledger;
+mod linearizable;
+mod log_matching;
+mod monotonic;
+mod quorum;
+mod single_vote;
+mod state_machine_safety;
+mod zones;
+
+use std::fmt;
+
+pub use ledger::{Asked, CommittedEntry, Entry, Ledger, Observed, Turn};
+
+/// A sentence that must stay true.
+pub trait Invariant: Send {
+    /// Its name, as reports print it.
+    fn name(&self) -> &'static str;
+
+    /// Looks at one turn. `ledger` already holds what the turn left behind.
+    fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String>;
+
+    /// Looks back at the end of a run in which everything healed.
+    fn finish(&mut self, _ledger: &Ledger) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A sentence that turned out false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Of which invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant={} {}", self.invariant, self.detail)
+    }
+}
+
+/// All invariants, over one ledger.
+pub struct Checker {
+    /// What has been seen of every server.
+    pub ledger: Ledger,
+    invariants: Vec<Box<dyn Invariant>>,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self {
+            ledger: Ledger::default(),
+            invariants: vec![
+                Box::<monotonic::Monotonic>::default(),
+                Box::<election_safety::ElectionSafety>::default(),
+                Box::<single_vote::SingleVote>::default(),
+                Box::<log_matching::LogMatching>::default(),
+                Box::<leader_append_only::LeaderAppendOnly>::default(),
+                Box::<state_machine_safety::StateMachineSafety>::default(),
+                Box::<leader_completeness::LeaderCompleteness>::default(),
+                Box::<configuration_safety::ConfigurationSafety>::default(),
+                Box::<genuine_quorum::GenuineQuorum>::default(),
+                Box::<addressing::Addressing>::default(),
+                Box::<answered_once::AnsweredOnce>::default(),
+                Box::<acknowledged_writes::AcknowledgedWrites>::default(),
+                Box::<linearizable::Linearizable>::default(),
+            ],
+        }
+    }
+}
+
+impl Checker {
+    /// Looks at one turn, and keeps what it left behind.
+    pub fn check(&mut self, turn: &mut Turn<'_>) -> Result<(), Violation> {
+        self.ledger.observe(turn).map_err(|detail| Violation {
+            invariant: "readable log",
+            detail,
+        })?;
+        for invariant in &mut self.invariants {
+            invariant
+                .check(turn, &self.ledger)
+                .map_err(|detail| Violation {
+                    invariant: invariant.name(),
+                    detail: format!("server={} {detail}", turn.server),
+                })?;
+        }
+        self.ledger.settle(turn);
+        Ok(())
+    }
+
+    /// The last look, after everything healed.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        for invariant in &mut self.invariants {
+            invariant.finish(&self.ledger).map_err(|detail| Violation {
+                invariant: invariant.name(),
+                detail,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! The replicated machine of the simulation: a map of registers that records every command it
+//! applies, so that state machine safety can be checked index by index.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use kontiki_node::machine::{Command, Refused, StateMachine};
+use kontiki_raft::LogId;
+
+/// A command that some server applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its entry.
+    pub id: LogId,
+    /// Register.
+    pub key: u8,
+    /// Written value, unique in a run.
+    pub value: u64,
+    /// What the register held before.
+    pub previous: u64,
+}
+
+/// Where a machine records; shared with the simulator, which drains it after every turn.
+pub type Record = Arc<Mutex<Vec<Applied>>>;
+
+/// Registers, all 0 at first.
+#[derive(Debug)]
+pub struct Registers {
+    values: BTreeMap<u8, u64>,
+    record: Record,
+}
+
+impl Registers {
+    /// Empty registers that record here.
+    pub fn new(record: Record) -> Self {
+        Self {
+            values: BTreeMap::new(),
+            record,
+        }
+    }
+}
+
+/// Encodes "write `value` to `key`", padded with `padding` bytes to make larger entries.
+pub fn write(key: u8, value: u64, padding: usize) -> Vec<u8> {
+    let mut command = vec![key];
+    command.extend(value.to_le_bytes());
+    command.resize(command.len() + padding, 0xa5);
+    command
+}
+
+fn parse(command: &[u8]) -> Option<(u8, u64)> {
+    let (key, rest) = command.split_first()?;
+    let value = rest.first_chunk::<8>()?;
+    Some((*key, u64::from_le_bytes(*value)))
+}
+
+/// Reads a machine's reply back.
+pub fn value_of(reply: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(reply.try_into().ok()?))
+}
+
+impl StateMachine for Registers {
+    fn name(&self) -> &'static str {
+        "registers"
+    }
+
+    fn validate(&self, command: &[u8]) -> Result<(), Refused> {
+        match parse(command) {
+            Some(_) => Ok(()),
+            None => Err(Refused("a command is a key and 8 bytes of value".into())),
+        }
+    }
+
+    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+        let mut record = self.record.lock().expect("nobody panics with it");
+        batch
+            .iter()
+            .map(|command| {
+                let Some((key, value)) = parse(command.bytes) else {
+                    return Vec::new();
+                };
+                let previous = self.values.insert(key, value).unwrap_or(0);
+                record.push(Applied {
+                    id: command.id,
+                    key,
+                    value,
+                    previous,
+                });
+                previous.to_le_bytes().to_vec()
+            })
+            .collect()
+    }
+
+    fn read(&self, query: &[u8]) -> Result<Vec<u8>, Refused> {
+        let [key] = query else {
+            return Err(Refused("a query is one key".into()));
+        };
+        let value = self.values.get(key).copied().unwrap_or(0);
+        Ok(value.to_le_bytes().to_vec())
+    }
+}

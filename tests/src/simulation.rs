@@ -1,0 +1,157 @@
+//! One run: faults for a while, then everything heals, then the cluster must make progress and agree.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+use std::time::Duration;
+
+use crate::invariants::Violation;
+use crate::profile::Profile;
+use crate::tally::Tally;
+use crate::world::World;
+
+/// Faults go on for at least this long, until enough has happened.
+const CHAOS_MIN: u64 = 12 * SECOND;
+/// And at most this long.
+const CHAOS_MAX: u64 = 120 * SECOND;
+/// Enough: operations of clients.
+const OPERATIONS_MIN: u64 = 250;
+/// Enough: faults.
+const FAULTS_MIN: u64 = 12;
+/// Healed, the cluster repairs itself and serves within this time.
+const PROGRESS_WITHIN: u64 = 60 * SECOND;
+/// Writes that count as progress.
+const PROGRESS_WRITES: u64 = 20;
+/// Without clients, all servers agree and every request is answered within this time.
+const AGREEMENT_WITHIN: u64 = 30 * SECOND;
+/// After a quorum is lost the survivors may need this long to notice, and no answer comes later.
+const FREEZE_WITHIN: u64 = 10 * SECOND;
+const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Turns taken.
+    pub step: u64,
+    /// Hash of all that happened.
+    pub hash: u64,
+    /// Counts of what happened.
+    pub tally: Tally,
+    /// What went wrong, if anything did.
+    pub violation: Option<Violation>,
+}
+
+/// Runs a seed. A panic inside a driver is a violation as well: its assertions are on.
+pub fn run(seed: u64, profile: &'static Profile, print: bool) -> Outcome {
+    remember_panics();
+    let mut world = World::new(seed, profile, print);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| phases(&mut world)));
+    let violation = match result {
+        Ok(result) => result.err(),
+        Err(_) => Some(Violation {
+            invariant: "no panic",
+            detail: PANIC.with_borrow_mut(std::mem::take),
+        }),
+    };
+    Outcome {
+        seed,
+        step: world.step,
+        hash: world.trace.hash(),
+        tally: world.tally,
+        violation,
+    }
+}
+
+fn phases(world: &mut World) -> Result<(), Violation> {
+    while !enough(world) {
+        world.run_until(world.now + SECOND / 4)?;
+    }
+    world.heal();
+    let before = world.tally.count("write: acknowledged");
+    reach(world, PROGRESS_WITHIN, "progress after healing", |world| {
+        let written = world.tally.count("write: acknowledged") - before;
+        let why = world.unsettled();
+        why.or_else(|| (written < PROGRESS_WRITES).then(|| format!("{written} writes")))
+    })?;
+    world.dismiss_clients();
+    reach(
+        world,
+        AGREEMENT_WITHIN,
+        "agreement after healing",
+        World::disagreement,
+    )?;
+    world.checker.finish()?;
+    if world.loses_quorum() {
+        freeze(world)?;
+    }
+    Ok(())
+}
+
+fn enough(world: &World) -> bool {
+    let operations = world.tally.count("client: operation");
+    let faults = world.tally.sum("fault: ");
+    let enough = operations >= OPERATIONS_MIN && faults >= FAULTS_MIN;
+    world.now >= CHAOS_MAX || (enough && world.now >= CHAOS_MIN)
+}
+
+/// Waits until nothing is `missing`; for so long at most.
+fn reach(
+    world: &mut World,
+    within: u64,
+    what: &'static str,
+    missing: impl Fn(&World) -> Option<String>,
+) -> Result<(), Violation> {
+    let deadline = world.now + within;
+    while let Some(missing) = missing(world) {
+        if world.now >= deadline {
+            return Err(Violation {
+                invariant: what,
+                detail: missing,
+            });
+        }
+        world.run_until(world.now + SECOND / 4)?;
+    }
+    Ok(())
+}
+
+/// Without a quorum of its memories a cluster answers nothing that needs one.
+fn freeze(world: &mut World) -> Result<(), Violation> {
+    world.lose_quorum();
+    world.recall_clients();
+    world.run_until(world.now + FREEZE_WITHIN)?;
+    let answers = |world: &World| {
+        world.tally.count("write: acknowledged") + world.tally.count("read: answered")
+    };
+    let before = answers(world);
+    world.run_until(world.now + FREEZE_WITHIN)?;
+    let after = answers(world);
+    if after != before {
+        return Err(Violation {
+            invariant: "freeze after total loss",
+            detail: format!("{} requests were answered without a quorum", after - before),
+        });
+    }
+    Ok(())
+}
+
+thread_local! {
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps the message of a panic for the report, and off the terminal.
+fn remember_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let place = info.location().map(|at| at.to_string()).unwrap_or_default();
+            if place.contains("tests/sim") || place.contains("tests/tidy") {
+                usual(info);
+            }
+            let text = info.payload_as_str().unwrap_or("a panic without a text");
+            PANIC.with_borrow_mut(|kept| *kept = format!("{text} ({place})"));
+        }));
+    });
+}

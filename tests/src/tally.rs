@@ -1,0 +1,71 @@
+//! What happened, counted. A fault test asserts that its fault happened: this is where it looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Counts by name, and the states that were seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<&'static str, u64>,
+    states: BTreeSet<String>,
+}
+
+impl Tally {
+    /// One more.
+    pub fn add(&mut self, what: &'static str) {
+        self.add_many(what, 1);
+    }
+
+    /// Several more.
+    pub fn add_many(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
+    }
+
+    /// How often; 0 if never.
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// How often anything whose name begins so.
+    pub fn sum(&self, prefix: &str) -> u64 {
+        let named = self
+            .counts
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(_, count)| count).sum()
+    }
+
+    /// A server was seen in this state.
+    pub fn state(&mut self, state: &str) {
+        if !self.states.contains(state) {
+            self.states.insert(state.to_owned());
+        }
+    }
+
+    /// The distinct states that were seen.
+    pub fn states(&self) -> &BTreeSet<String> {
+        &self.states
+    }
+
+    /// Adds all of another.
+    pub fn absorb(&mut self, other: &Self) {
+        for (name, count) in &other.counts {
+            self.add_many(name, *count);
+        }
+        self.states.extend(other.states.iter().cloned());
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.counts {
+            writeln!(f, "  {name:<44}{count:>12}")?;
+        }
+        write!(
+            f,
+            "  {:<44}{:>12}",
+            "distinct states of a server",
+            self.states.len()
+        )
+    }
+}

@@ -1,0 +1,260 @@
+//! The simulated world: places with processes, a heap of what happens when, one clock, one source of
+//! randomness.
+
+mod chaos;
+mod clients;
+mod connections;
+mod messages;
+mod operator;
+mod places;
+mod requests;
+mod turns;
+mod verdict;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use kontiki_node::driver::{Answer, Envelope, Loss, Refusal};
+use kontiki_raft::{Config, ServerId};
+
+use crate::invariants::{Checker, Violation};
+use crate::network::{Network, Place, Weather};
+use crate::profile::Profile;
+use crate::rng::Rng;
+use crate::tally::Tally;
+use crate::trace::Trace;
+
+pub use places::Process;
+use {clients::Client, connections::Connections, operator::Operator, requests::Request};
+
+/// Places of a run: the most servers that are ever wanted, and one to spare.
+const PLACES: usize = 8;
+const CLIENTS: usize = 4;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    /// A server takes a turn, if this is still when it wants one.
+    Turn(Place, ServerId),
+    /// A message reaches the address that it was sent to.
+    Arrival(Place, Envelope),
+    /// A request reaches a server.
+    Request(u64),
+    /// Its answer reaches who asked.
+    Answer(u64, Result<Answer, Refusal>),
+    /// A client acts, or gives up on this request.
+    Client(usize, Option<u64>),
+    /// The operator looks.
+    Operator,
+    /// A fault.
+    Chaos,
+    /// A server dials another.
+    Dial(ServerId, ServerId),
+    /// A dial succeeded.
+    Connected(ServerId, ServerId),
+    /// A connection was lost.
+    Disconnected(ServerId, ServerId, Loss),
+    /// A process starts in an empty place.
+    Start(Place),
+    /// A process that stood still goes on.
+    Resume(Place, ServerId),
+    /// A cut is mended.
+    Mend(u64),
+    /// A storm is over.
+    Calm,
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// The world of one run.
+pub struct World {
+    /// Time of the simulation, in nanoseconds.
+    pub now: u64,
+    /// Turns taken so far by all servers.
+    pub step: u64,
+    /// What happened.
+    pub tally: Tally,
+    /// In order.
+    pub trace: Trace,
+    /// What must hold.
+    pub checker: Checker,
+    profile: &'static Profile,
+    rng: Rng,
+    events: BinaryHeap<Reverse<Scheduled>>,
+    event_number: u64,
+    network: Network,
+    connections: Connections,
+    raft: Config,
+    places: Vec<Option<Process>>,
+    /// Address of every server that ever was.
+    address: BTreeMap<ServerId, Place>,
+    requests: BTreeMap<u64, Request>,
+    request_next: u64,
+    clients: Vec<Client>,
+    operator: Operator,
+    /// Clients go on.
+    clients_work: bool,
+    /// Faults go on.
+    chaos: bool,
+}
+
+impl World {
+    /// A world in which nothing has happened.
+    pub fn new(seed: u64, profile: &'static Profile, print: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let network = Network::new(weather(&mut rng), rng.chance(500));
+        let raft = raft_config(&mut rng);
+        let operator = Operator::new(&mut rng);
+        let mut world = Self {
+            now: 0,
+            step: 0,
+            tally: Tally::default(),
+            trace: Trace::new(print),
+            checker: Checker::default(),
+            profile,
+            rng,
+            events: BinaryHeap::new(),
+            event_number: 0,
+            network,
+            connections: Connections::default(),
+            raft,
+            places: std::iter::repeat_with(|| None).take(PLACES).collect(),
+            address: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            request_next: 0,
+            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            operator,
+            clients_work: true,
+            chaos: true,
+        };
+        for place in 0..world.operator.wanted {
+            world.start(place);
+        }
+        world.after(Duration::from_millis(10), Event::Operator);
+        world.after(Duration::from_millis(500), Event::Chaos);
+        for client in 0..CLIENTS {
+            world.after(Duration::from_millis(20), Event::Client(client, None));
+        }
+        world
+    }
+
+    /// Lets things happen until `deadline`.
+    pub fn run_until(&mut self, deadline: u64) -> Result<(), Violation> {
+        while let Some(Reverse(next)) = self.events.peek() {
+            if next.at > deadline {
+                break;
+            }
+            let Reverse(next) = self.events.pop().expect("it was peeked at");
+            self.now = next.at;
+            self.happen(next.event)?;
+        }
+        self.now = self.now.max(deadline);
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Turn(place, server) => return self.turn(place, server),
+            Event::Arrival(place, envelope) => self.arrive(place, envelope),
+            Event::Request(id) => self.deliver_request(id),
+            Event::Answer(id, result) => self.answer(id, result),
+            Event::Client(client, gives_up_on) => self.client(client, gives_up_on),
+            Event::Operator => self.operate(),
+            Event::Chaos => self.make_trouble(),
+            Event::Dial(from, to) => self.dial(from, to),
+            Event::Connected(from, to) => self.connected(from, to),
+            Event::Disconnected(from, to, loss) => self.disconnected(from, to, loss),
+            Event::Start(place) => self.start(place),
+            Event::Resume(place, server) => self.resume(place, server),
+            Event::Mend(cut) => self.network.lift(cut),
+            Event::Calm => self.network.calm_down(),
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.event_number += 1;
+        let number = self.event_number;
+        self.events.push(Reverse(Scheduled { at, number, event }));
+    }
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay.as_nanos() as u64, event);
+    }
+
+    /// Somewhere between the two from now.
+    fn between(&mut self, low: Duration, high: Duration, event: Event) {
+        let delay = self.rng.duration(low, high);
+        self.at(self.now + delay, event);
+    }
+
+    fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.line(self.now, self.step, what);
+    }
+}
+
+/// A local network in most runs, a wide one in some.
+fn weather(rng: &mut Rng) -> Weather {
+    let (low, high) = match rng.below(4) {
+        0 => (5_000, 30_000),
+        1 => (500, 5_000),
+        _ => (50, 800),
+    };
+    Weather {
+        delay_min: Duration::from_micros(low),
+        delay_max: Duration::from_micros(high),
+        loss: 0,
+        duplication: 0,
+        spikes: 0,
+        spike: Duration::ZERO,
+    }
+}
+
+/// The default timers in half of the runs, others in the rest; small bounds in some, so that they
+/// are reached.
+fn raft_config(rng: &mut Rng) -> Config {
+    let mut config = Config::default();
+    if rng.chance(500) {
+        let heartbeat = rng.within(30, 200);
+        let election = heartbeat * rng.within(5, 10);
+        config.heartbeat = Duration::from_millis(heartbeat);
+        config.election_timeout_min = Duration::from_millis(election);
+        config.election_timeout_max = Duration::from_millis(election * 2);
+    }
+    if rng.chance(300) {
+        config.append_entries_max = rng.within(1, 8) as usize;
+        config.append_bytes_max = rng.within(64, 1024) as usize;
+        config.inflight_max = rng.within(1, 4) as usize;
+    }
+    if rng.chance(100) {
+        config.min_majority = 2;
+    }
+    config.catch_up_pause = Duration::from_secs(2);
+    config
+}

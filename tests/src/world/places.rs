@@ -1,0 +1,230 @@
+//! Places and the processes in them: start, death, standing still.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kontiki_node::driver::{Driver, DriverConfig, Input, Loss, Status};
+use kontiki_raft::{ChangeRequest, Configuration, Purpose, Role, ServerId, Term};
+
+use super::{Event, World};
+use crate::clock::Clock;
+use crate::invariants::Asked;
+use crate::network::Place;
+use crate::register::{Record, Registers};
+
+/// A node process with its one server.
+pub struct Process {
+    /// Its incarnation.
+    pub server: ServerId,
+    /// The real thing.
+    pub driver: Driver<u64>,
+    /// Where it was after its last turn.
+    pub status: Status,
+    pub(super) clock: Clock,
+    pub(super) inbox: Vec<Input<u64>>,
+    /// Of the inbox: requests, votes, and messages meant for others.
+    pub(super) asked: Vec<(u64, Asked)>,
+    pub(super) votes: Vec<(ServerId, Term)>,
+    pub(super) misaddressed: u64,
+    pub(super) record: Record,
+    /// When its next turn is.
+    pub(super) turn_at: Option<u64>,
+    /// Turns in a row without time going on.
+    pub(super) spins: u32,
+    pub(super) paused: bool,
+}
+
+impl World {
+    /// Starts a fresh incarnation in an empty place.
+    pub(super) fn start(&mut self, place: Place) {
+        if self.places[place].is_some() {
+            return;
+        }
+        // Odd, so never 0, and with the place in sight in traces.
+        let server = ServerId((self.rng.bits() >> 32) << 8 | (place as u64) << 4 | 1);
+        let clock = Clock::random(&mut self.rng);
+        self.tally.add("process: drifting clock");
+        let record = Record::default();
+        let mut config = DriverConfig {
+            raft: self.raft.clone(),
+            activate: false,
+            pending_writes_max: 4096,
+        };
+        config.raft.seed = self.rng.bits();
+        let machine = Box::new(Registers::new(record.clone()));
+        let driver = Driver::new(server, config, machine, clock.local(self.now));
+        let status = driver.status();
+        if self.address.values().any(|taken| *taken == place) {
+            self.tally.add("process: restart as a new incarnation");
+        }
+        self.address.insert(server, place);
+        self.note(format_args!("start {server} in place {place}"));
+        self.places[place] = Some(Process {
+            server,
+            driver,
+            status,
+            clock,
+            inbox: Vec::new(),
+            asked: Vec::new(),
+            votes: Vec::new(),
+            misaddressed: 0,
+            record,
+            turn_at: None,
+            spins: 0,
+            paused: false,
+        });
+        self.wake(place);
+    }
+
+    /// Ends the process in a place; its memory is lost.
+    pub(super) fn kill(&mut self, place: Place) {
+        let Some(process) = self.places[place].take() else {
+            return;
+        };
+        let server = process.server;
+        self.note(format_args!("kill {server} in place {place}"));
+        self.checker.ledger.lose(server);
+        for (from, to) in self.connections.drop_all(server) {
+            let survivor = if from == server { to } else { from };
+            // Only who dialled hears of it, and the dead hear nothing.
+            if from != survivor {
+                continue;
+            }
+            // Through a cut it is noticed late, by a keep-alive.
+            let longest = if self.cut_between(from, to) {
+                2_000_000
+            } else {
+                2_000
+            };
+            let longest = Duration::from_micros(longest);
+            let event = Event::Disconnected(from, to, Loss::Broken);
+            self.between(Duration::from_micros(50), longest, event);
+        }
+    }
+
+    /// Makes a process stand still.
+    pub(super) fn pause(&mut self, place: Place, low: Duration, high: Duration) {
+        let Some(process) = self.places[place]
+            .as_mut()
+            .filter(|process| !process.paused)
+        else {
+            return;
+        };
+        process.paused = true;
+        let server = process.server;
+        self.note(format_args!("pause {server}"));
+        self.between(low, high, Event::Resume(place, server));
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&mut self, place: Place, server: ServerId) {
+        let Some(process) = self
+            .process_mut(place, server)
+            .filter(|process| process.paused)
+        else {
+            return;
+        };
+        process.paused = false;
+        self.note(format_args!("resume {server}"));
+        self.wake(place);
+    }
+
+    /// The process of that server, if it lives.
+    pub(super) fn process_mut(&mut self, place: Place, server: ServerId) -> Option<&mut Process> {
+        let process = self.places[place].as_mut();
+        process.filter(|process| process.server == server)
+    }
+
+    /// Everyone alive.
+    pub fn processes(&self) -> impl Iterator<Item = (Place, &Process)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(place, process)| Some((place, process.as_ref()?)))
+    }
+
+    /// Whether that incarnation lives.
+    pub fn lives(&self, server: ServerId) -> bool {
+        self.processes()
+            .any(|(_, process)| process.server == server)
+    }
+
+    /// The leader of the highest term, if anybody claims to lead.
+    pub fn leader(&self) -> Option<(Place, &Process)> {
+        let led = |process: &Process| process.status.standing.role == Role::Leader;
+        let leaders = self.processes().filter(|(_, process)| led(process));
+        leaders.max_by_key(|(_, process)| process.status.standing.term)
+    }
+
+    /// Whether the cluster still has all that it needs after this server dies: in every configuration
+    /// that is in force somewhere, or may come to be, the others who live are a quorum.
+    pub(super) fn can_lose(&self, server: ServerId) -> bool {
+        let newest = self.newest_committed_configuration();
+        let in_force = self
+            .processes()
+            .map(|(_, process)| &process.status.configuration);
+        let in_force = in_force.filter(|known| known.index >= newest);
+        let mut possible: Vec<Configuration> = Vec::new();
+        for known in in_force {
+            let configuration = &known.configuration;
+            possible.push(configuration.clone());
+            possible.push(promoted(configuration));
+            if let Some(change) = self.change_in_flight() {
+                possible.push(promoted(&changed(configuration, change)));
+            }
+        }
+        possible.iter().all(|configuration| {
+            configuration
+                .halves()
+                .filter(|half| !half.is_empty())
+                .all(|half| {
+                    let living = half
+                        .iter()
+                        .filter(|voter| **voter != server && self.lives(**voter));
+                    let quorum = (half.len() / 2 + 1).max(self.raft.min_majority);
+                    living.count() >= quorum
+                })
+        })
+    }
+
+    fn newest_committed_configuration(&self) -> kontiki_raft::Index {
+        let known = self
+            .processes()
+            .map(|(_, process)| &process.status.configuration);
+        let committed = known.filter(|known| known.committed);
+        committed.map(|known| known.index).max().unwrap_or_default()
+    }
+
+    fn change_in_flight(&self) -> Option<&ChangeRequest> {
+        self.operator.change_in_flight()
+    }
+}
+
+/// The configuration once all its learners have become what they are to be.
+fn promoted(configuration: &Configuration) -> Configuration {
+    let mut voters: BTreeSet<ServerId> = configuration.voters.clone();
+    for (learner, purpose) in &configuration.learners {
+        match purpose {
+            Purpose::Stay => {}
+            Purpose::Join => {
+                voters.insert(*learner);
+            }
+            Purpose::Replace(lost) => {
+                voters.remove(lost);
+                voters.insert(*learner);
+            }
+        }
+    }
+    Configuration {
+        voters,
+        ..Configuration::default()
+    }
+}
+
+fn changed(configuration: &Configuration, change: &ChangeRequest) -> Configuration {
+    let mut changed = configuration.clone();
+    for server in &change.remove {
+        changed.voters.remove(server);
+        changed.learners.remove(server);
+    }
+    changed.learners.extend(change.add.iter().copied());
+    changed
+}

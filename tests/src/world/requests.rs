@@ -1,0 +1,219 @@
+//! Requests of clients, of the operator and of chaos: the way there and the way back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_node::driver::{Answer, Input, Refusal, Until};
+use kontiki_raft::{ChangeRequest, ClusterId, ServerId};
+
+use super::{Event, World};
+use crate::invariants::Asked;
+use crate::network::Place;
+use crate::register;
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    Client(usize),
+    Operator,
+    Nobody,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Question {
+    Write {
+        key: u8,
+        value: u64,
+        padding: usize,
+    },
+    Malformed,
+    Read {
+        key: u8,
+        stale: bool,
+    },
+    Bootstrap {
+        cluster: ClusterId,
+        voters: Vec<ServerId>,
+    },
+    Activate,
+    Change {
+        change: ChangeRequest,
+        until: Until,
+    },
+    Transfer(Option<ServerId>),
+    TriggerElection,
+}
+
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) asker: Asker,
+    pub(super) server: ServerId,
+    pub(super) question: Question,
+}
+
+impl World {
+    /// Sends a request on its way; its number.
+    pub(super) fn ask(&mut self, asker: Asker, server: ServerId, question: Question) -> u64 {
+        self.request_next += 1;
+        let id = self.request_next;
+        let request = Request {
+            asker,
+            server,
+            question,
+        };
+        self.requests.insert(id, request);
+        let weather = self.network.weather;
+        self.between(weather.delay_min, weather.delay_max, Event::Request(id));
+        id
+    }
+
+    pub(super) fn deliver_request(&mut self, id: u64) {
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
+        let server = request.server;
+        let place = self.address[&server];
+        let question = request.question.clone();
+        if self.process_mut(place, server).is_none() {
+            // Nobody there: it was not even read.
+            self.answer(id, Err(Refusal::WrongServer(server)));
+            return;
+        }
+        self.note(format_args!("{server} is asked {id} {question:?}"));
+        let (asked, input) = input(question, id);
+        let process = self.process_mut(place, server).expect("it was there");
+        process.asked.push((id, asked));
+        self.input(place, input);
+    }
+
+    /// A server answered: the answer travels back, or gets lost.
+    pub(super) fn replied(&mut self, place: Place, id: u64, result: Result<Answer, Refusal>) {
+        self.count_answer(id, &result);
+        let fate = self.network.fate(self.now, place, place, &mut self.rng);
+        match fate.arrival {
+            Some(arrival) => self.at(arrival, Event::Answer(id, result)),
+            None => self.tally.add("message: answer lost"),
+        }
+    }
+
+    fn count_answer(&mut self, id: u64, result: &Result<Answer, Refusal>) {
+        let Some(request) = self.requests.get(&id) else {
+            return;
+        };
+        let server = request.server;
+        let outcome = match result {
+            Ok(_) => "ok".to_owned(),
+            Err(refusal) => format!("refused: {refusal}"),
+        };
+        self.trace.line(
+            self.now,
+            self.step,
+            format_args!("{server} answers {id}: {outcome}"),
+        );
+        let name = match (&request.question, result) {
+            (Question::Write { .. }, Ok(_)) => "write: acknowledged",
+            (Question::Write { .. }, Err(Refusal::OutcomeUnknown)) => "write: outcome unknown",
+            (Question::Write { .. }, Err(_)) => "write: refused",
+            (Question::Malformed, _) => "write: malformed, refused",
+            (Question::Read { stale: false, .. }, Ok(_)) => "read: answered",
+            (Question::Read { stale: false, .. }, Err(_)) => "read: refused",
+            (Question::Read { .. }, Ok(_)) => "stale read: answered",
+            (Question::Read { .. }, Err(_)) => "stale read: refused",
+            (Question::Transfer(_), Ok(_)) => "transfer: done",
+            (Question::Transfer(_), Err(_)) => "transfer: refused or failed",
+            (Question::TriggerElection, Ok(_)) => "trigger election: done",
+            (Question::TriggerElection, Err(_)) => "trigger election: refused",
+            (Question::Change { .. }, Ok(_)) => "change: answered",
+            (Question::Change { .. }, Err(refusal)) => change_refused(refusal),
+            (Question::Bootstrap { .. }, _) => "bootstrap",
+            (Question::Activate, _) => "activate",
+        };
+        self.tally.add(name);
+    }
+
+    pub(super) fn answer(&mut self, id: u64, result: Result<Answer, Refusal>) {
+        let Some(request) = self.requests.remove(&id) else {
+            return;
+        };
+        match request.asker {
+            Asker::Client(client) => self.client_hears(client, id, &request, &result),
+            Asker::Operator => self.operator_hears(id, &request, &result),
+            Asker::Nobody => {}
+        }
+    }
+
+    /// Requests that somebody has waited for since before a moment and whose server lives.
+    pub(super) fn unanswered_since(&self, moment: u64) -> usize {
+        let open = self.checker.ledger.open.values();
+        open.filter(|(_, _, since)| *since < moment).count()
+    }
+}
+
+fn change_refused(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::UnstableConfig => "change: refused, another is in flight",
+        Refusal::StaleConfig { .. } => "change: refused, stale configuration",
+        Refusal::NoCommit => "change: refused, no commit in the term",
+        Refusal::BelowMinMajority { .. } => "change: refused, below min_majority",
+        Refusal::OutcomeUnknown => "change: outcome unknown",
+        _ => "change: refused otherwise",
+    }
+}
+
+fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
+    let administration = Asked::Administration;
+    match question {
+        Question::Write {
+            key,
+            value,
+            padding,
+        } => {
+            let command = Bytes::from(register::write(key, value, padding));
+            (Asked::Write { key, value }, Input::Write { command, reply })
+        }
+        Question::Malformed => {
+            let command = Bytes::from_static(b"odd");
+            (administration, Input::Write { command, reply })
+        }
+        Question::Read { key, stale } => {
+            let asked = if stale {
+                Asked::Stale { key }
+            } else {
+                Asked::Read { key }
+            };
+            let query = Bytes::from(vec![key]);
+            (
+                asked,
+                Input::Read {
+                    query,
+                    stale,
+                    reply,
+                },
+            )
+        }
+        Question::Bootstrap { cluster, voters } => (
+            administration,
+            Input::Bootstrap {
+                cluster,
+                voters,
+                reply,
+            },
+        ),
+        Question::Activate => (administration, Input::Activate { reply }),
+        Question::Change { change, until } => (
+            administration,
+            Input::Change {
+                change,
+                until,
+                reply,
+            },
+        ),
+        Question::Transfer(target) => (administration, Input::Transfer { target, reply }),
+        Question::TriggerElection => (administration, Input::TriggerElection { reply }),
+    }
+}
+
+/// How long a client waits.
+pub(super) const PATIENCE: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(3));

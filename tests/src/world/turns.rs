@@ -1,0 +1,186 @@
+//! Turns: inputs go in, outputs come out, and the checker looks.
+
+use std::time::Duration;
+
+use kontiki_node::driver::{Input, Output};
+use kontiki_raft::{Message, Role, ServerId};
+
+use super::{Event, World};
+use crate::invariants::{Turn, Violation};
+use crate::network::Place;
+
+/// A driver that wants this many turns at one instant does not wait for anything.
+const SPINS_MAX: u32 = 1000;
+
+impl World {
+    /// Hands an input to a live server and has it take a turn soon.
+    pub(super) fn input(&mut self, place: Place, input: Input<u64>) {
+        let Some(process) = self.places[place].as_mut() else {
+            return;
+        };
+        process.inbox.push(input);
+        self.wake(place);
+    }
+
+    /// A turn soon: at once, or a little later, so that inputs meet in one.
+    pub(super) fn wake(&mut self, place: Place) {
+        let delay = match self.rng.below(8) {
+            0 => self.rng.duration(Duration::ZERO, Duration::from_millis(3)),
+            _ => self.rng.duration(Duration::ZERO, Duration::from_micros(60)),
+        };
+        self.turn_by(place, self.now + delay);
+    }
+
+    fn turn_by(&mut self, place: Place, at: u64) {
+        let Some(process) = self.places[place]
+            .as_mut()
+            .filter(|process| !process.paused)
+        else {
+            return;
+        };
+        if process.turn_at.is_none_or(|before| at < before) {
+            process.turn_at = Some(at);
+            let server = process.server;
+            self.at(at, Event::Turn(place, server));
+        }
+    }
+
+    pub(super) fn turn(&mut self, place: Place, server: ServerId) -> Result<(), Violation> {
+        let now = self.now;
+        let due = |process: &&mut super::Process| !process.paused && process.turn_at == Some(now);
+        let Some(process) = self.process_mut(place, server).filter(due) else {
+            return Ok(());
+        };
+        process.turn_at = None;
+        let mut outputs = Vec::new();
+        let inputs = process.inbox.len();
+        let local = process.clock.local(now);
+        let deadline = process.driver.turn(local, &mut process.inbox, &mut outputs);
+        process.spins = if deadline <= local {
+            process.spins + 1
+        } else {
+            0
+        };
+        let spins = process.spins;
+        let next = process.clock.moment(deadline);
+        self.step += 1;
+        self.look(place, inputs, &outputs)?;
+        if spins > SPINS_MAX {
+            return Err(Violation {
+                invariant: "waits for something",
+                detail: format!("server={server} asked for {spins} turns at one instant"),
+            });
+        }
+        if let Some(next) = next {
+            self.turn_by(place, next.max(now + 1));
+        }
+        self.perform(place, server, outputs);
+        Ok(())
+    }
+
+    /// Lets the checker look at the turn that was just taken.
+    fn look(
+        &mut self,
+        place: Place,
+        inputs: usize,
+        outputs: &[Output<u64>],
+    ) -> Result<(), Violation> {
+        let process = self.places[place].as_mut().expect("it took the turn");
+        let was = process.status.standing;
+        process.status = process.driver.status();
+        let applied = std::mem::take(&mut *process.record.lock().expect("nobody panics with it"));
+        let asked = std::mem::take(&mut process.asked);
+        let votes = std::mem::take(&mut process.votes);
+        let misaddressed = std::mem::take(&mut process.misaddressed);
+        let status = &process.status;
+        let server = process.server;
+        let (is, commit, last) = (status.standing, status.commit.0, status.last);
+        let (role, term, sent) = (is.role, is.term.0, outputs.len());
+        self.trace.line(
+            self.now,
+            self.step,
+            format_args!("{server} {inputs} in {sent} out {role:?} {term} {commit}/{last}"),
+        );
+        let mut turn = Turn {
+            step: self.step,
+            now: self.now,
+            server,
+            min_majority: self.raft.min_majority,
+            driver: &process.driver,
+            status,
+            asked: &asked,
+            votes: &votes,
+            misaddressed,
+            outputs,
+            applied: &applied,
+            before: Default::default(),
+            truncated: 0,
+            appended: 0..0,
+        };
+        self.checker.check(&mut turn)?;
+        let (truncated, before) = (turn.truncated, turn.before.status.as_ref());
+        let was_joint = before.is_some_and(|status| status.configuration.configuration.is_joint());
+        let configuration = &status.configuration.configuration;
+        self.tally.add("turn");
+        self.tally.add_many("entry: applied", applied.len() as u64);
+        self.tally.add_many("entry: truncated", truncated as u64);
+        if is.role == Role::Leader && configuration.is_joint() && !was_joint {
+            self.tally.add("change: joint");
+        }
+        self.tally.state(&describe(status));
+        if is.role != was.role || is.term != was.term {
+            match is.role {
+                Role::Leader => self.tally.add("election: won"),
+                Role::Candidate => self.tally.add("election: begun"),
+                Role::PreCandidate => self.tally.add("election: pre-vote round"),
+                Role::Joiner | Role::Learner | Role::Follower => {}
+            }
+            if was.role == Role::Leader {
+                self.tally.add("election: leader stepped down");
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, place: Place, server: ServerId, outputs: Vec<Output<u64>>) {
+        for output in outputs {
+            match output {
+                Output::Send(envelope) => {
+                    if matches!(envelope.message, Message::TimeoutNow(_)) {
+                        self.tally.add("transfer: begun");
+                    }
+                    self.send(place, envelope);
+                }
+                Output::Reply(id, result) => self.replied(place, id, result),
+                Output::Standing(_) => {}
+            }
+        }
+        self.keep_connected(server, place);
+    }
+}
+
+/// A server's state, coarsely: what is covered is counted by it.
+fn describe(status: &kontiki_node::driver::Status) -> String {
+    let known = &status.configuration;
+    let purpose = known.configuration.learners.values().next();
+    let voters = known.configuration.voters.len();
+    format!(
+        "{:?} leader={} voters={voters} joint={} committed={} learners={} serving={} \
+         transferring={} term committed={} voter={} behind={}",
+        status.standing.role,
+        status.standing.leader.is_some(),
+        known.configuration.is_joint(),
+        known.committed,
+        match purpose {
+            None => "none",
+            Some(kontiki_raft::Purpose::Stay) => "stay",
+            Some(kontiki_raft::Purpose::Join) => "join",
+            Some(kontiki_raft::Purpose::Replace(_)) => "replace",
+        },
+        status.serving,
+        status.transferring,
+        status.term_committed,
+        known.configuration.is_voter(status.server),
+        status.commit < status.last.index,
+    )
+}

@@ -1,0 +1,88 @@
+//! What is still missing after everything healed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kontiki_raft::ServerId;
+
+use super::{CLIENTS, Event, World};
+
+/// Nobody waits longer than this for an answer from a server that lives in a healthy cluster.
+const ANSWER_WITHIN: u64 = Duration::from_secs(8).as_nanos() as u64;
+
+impl World {
+    /// Why the cluster is not yet what the operator wants, if so.
+    pub fn unsettled(&self) -> Option<String> {
+        if !self.operator.activated {
+            return Some("the cluster is not activated".into());
+        }
+        let Some((_, leader)) = self.leader() else {
+            return Some("nobody leads".into());
+        };
+        if !leader.status.serving {
+            return Some(format!("leader {} does not serve", leader.server));
+        }
+        let known = &leader.status.configuration;
+        let wanted = self.operator.wanted;
+        let here: BTreeSet<ServerId> = self
+            .processes()
+            .map(|(_, process)| process.server)
+            .collect();
+        let placed = self.processes().all(|(place, _)| place < wanted);
+        let settled = known.committed
+            && !known.configuration.is_joint()
+            && known.configuration.learners.is_empty()
+            && known.configuration.voters == here;
+        if !settled || !placed || here.len() != wanted {
+            return Some(format!(
+                "{wanted} servers are wanted, {here:?} live, in force {known:?}"
+            ));
+        }
+        None
+    }
+
+    /// Why the servers do not agree yet, if so.
+    pub fn disagreement(&self) -> Option<String> {
+        if let Some(why) = self.unsettled() {
+            return Some(why);
+        }
+        let (_, leader) = self.leader()?;
+        let end = leader.status.last;
+        for (_, process) in self.processes() {
+            let status = &process.status;
+            if status.last != end || status.commit != end.index || status.applied != end.index {
+                let (server, last) = (process.server, status.last);
+                let (commit, applied) = (status.commit.0, status.applied.0);
+                return Some(format!(
+                    "the leader ends at {end}; {server} at {last}, commit {commit}, applied {applied}"
+                ));
+            }
+        }
+        let waiting = self.unanswered_since(self.now.saturating_sub(ANSWER_WITHIN));
+        if waiting > 0 {
+            let open = self.checker.ledger.open.iter().next();
+            return Some(format!(
+                "{waiting} requests wait for an answer, such as {open:?}"
+            ));
+        }
+        None
+    }
+
+    /// Clients stop asking.
+    pub fn dismiss_clients(&mut self) {
+        self.clients_work = false;
+    }
+
+    /// They go on.
+    pub fn recall_clients(&mut self) {
+        self.clients_work = true;
+        for client in 0..CLIENTS {
+            self.after(Duration::from_millis(10), Event::Client(client, None));
+        }
+    }
+
+    /// Whether this run ends in the loss of a quorum.
+    pub fn loses_quorum(&self) -> bool {
+        self.profile.total_loss
+    }
+}
