@@ -154,6 +154,15 @@ impl World {
             return;
         }
         let all = known.servers();
+        // A learner that was to stay one and is now to vote goes, and comes back.
+        let staying = known.learners.iter().filter(|(learner, purpose)| {
+            **purpose == Purpose::Stay && self.address[*learner] < self.operator.wanted
+        });
+        let staying: Vec<ServerId> = staying.map(|(learner, _)| *learner).collect();
+        if !staying.is_empty() {
+            self.change(status, Vec::new(), staying);
+            return;
+        }
         let joiners: Vec<ServerId> = (0..self.operator.wanted)
             .filter_map(|place| self.places[place].as_ref())
             .map(|process| process.server)

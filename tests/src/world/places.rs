@@ -111,6 +111,7 @@ impl World {
             return;
         };
         process.paused = true;
+        process.turn_at = None;
         let server = process.server;
         self.note(format_args!("pause {server}"));
         self.between(low, high, Event::Resume(place, server));
