@@ -185,7 +185,12 @@ impl Profile {
                 Reset => &["fault: connections reset", "connection: broken"],
                 TriggerElection => &["fault: election triggered"],
                 Transfer => &["fault: transfer asked for", "transfer: done"],
-                Scale => &["change: scaled up", "change: scaled down", "change: joint"],
+                Scale => &[
+                    "change: scaled up",
+                    "change: scaled down",
+                    "change: joint",
+                    "change: refused, another is in flight",
+                ],
                 Foreign => &["message: of another cluster"],
                 Corrupt => &["message: corrupted"],
             });

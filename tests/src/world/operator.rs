@@ -82,6 +82,9 @@ impl World {
             return;
         };
         self.observe(&status);
+        if self.operator.change_in_flight().is_some() && self.chaos && self.rng.chance(100) {
+            self.rush(&status);
+        }
         if self.operator.in_flight.is_none() && !status.configuration.configuration.is_joint() {
             self.next_step(&status);
         }
