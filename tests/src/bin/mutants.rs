@@ -19,8 +19,9 @@ struct Arguments {
     /// Only those whose name begins so.
     #[arg(default_value = "")]
     only: String,
-    /// Where the copies are built; kept, so that the next one builds fast.
-    #[arg(long)]
+    /// Cargo's target directory. The libraries built there are used again; what is built of the
+    /// mutants is kept apart.
+    #[arg(long, env = "CARGO_TARGET_DIR")]
     target_dir: Option<PathBuf>,
 }
 
@@ -62,6 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         arguments.only
     );
     // One place for all copies: cargo tells packages apart by path, and builds only what changed.
+    // Within the target directory, which git ignores.
     let scratch = target.join("mutants");
     let mut all_caught = true;
     for (name, patch) in &patches {
@@ -104,10 +106,12 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
             String::from_utf8_lossy(&applied.stderr)
         );
     }
+    let binaries = target.join("mutants-bin");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "-p", "kontiki-tests", "--bin", "sim"])
         .current_dir(scratch)
-        .env("CARGO_TARGET_DIR", target.join("mutants-target"))
+        .env("CARGO_BUILD_BUILD_DIR", target)
+        .env("CARGO_TARGET_DIR", &binaries)
         .stderr(Stdio::piped())
         .output()
         .context("starting cargo")?;
@@ -117,7 +121,7 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
             String::from_utf8_lossy(&built.stderr)
         );
     }
-    let simulated = Command::new(target.join("mutants-target/debug/sim"))
+    let simulated = Command::new(binaries.join("debug/sim"))
         .args(["--seeds", &SEEDS_MAX.to_string()])
         .output()
         .context("starting the simulator")?;

@@ -82,9 +82,6 @@ impl World {
             return;
         };
         self.observe(&status);
-        if self.operator.change_in_flight().is_some() && self.chaos && self.rng.chance(100) {
-            self.rush(&status);
-        }
         if self.operator.in_flight.is_none() && !status.configuration.configuration.is_joint() {
             self.next_step(&status);
         }
@@ -278,6 +275,23 @@ impl World {
             until,
         };
         self.request_of(status.server, question, Some(change));
+        if self.chaos && self.rng.chance(150) {
+            self.rush(status);
+        }
+    }
+
+    /// Somebody else asks for a change at the same time: it must be refused, or come after.
+    fn rush(&mut self, status: &Status) {
+        let place = PLACES - 1; // never wanted
+        self.start(place);
+        let spare = self.places[place].as_ref().expect("just started");
+        let change = ChangeRequest {
+            add: vec![(spare.server, Purpose::Stay)],
+            ..ChangeRequest::default()
+        };
+        let until = Until::Committed;
+        let question = Question::Change { change, until };
+        self.ask(Asker::Nobody, status.server, question);
     }
 
     fn request_of(&mut self, server: ServerId, question: Question, change: Option<ChangeRequest>) {
