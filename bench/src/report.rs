@@ -14,7 +14,7 @@ use crate::measure::Memory;
 use crate::rounds::Round;
 use crate::statistics::Better;
 
-/// Everything that was measured. Times of rounds and loads are in the fields' names.
+/// Everything that was measured; units are in the names of the fields.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub machine: Facts,
