@@ -52,10 +52,11 @@ fn a_dropped_guard_kills_and_a_living_one_notices_the_end() {
 
 #[test]
 fn a_process_dies_with_the_one_that_started_it() {
-    let script = r#""$0" run-tied $$ -- sleep 600 & echo $!; wait"#;
+    let script = r#""$0" run-tied $$ -- sleep 60 & echo $!; wait"#;
     let mut parent = Command::new("sh")
         .args(["-c", script, PROGRAM])
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut line = String::new();
