@@ -351,13 +351,19 @@ fn find_node(options: &Options) -> Result<PathBuf> {
     if let Some(file) = &options.node {
         return systems::existing(file, advice);
     }
-    let built = Path::new("target/x86_64-unknown-linux-gnu/release/kontiki-node");
-    let file = if built.is_file() {
-        built
-    } else {
-        Path::new("target/release/kontiki-node")
-    };
-    systems::existing(file, advice)
+    let own = std::env::current_exe().context("find this program")?;
+    let folders = [
+        // Where `make bench` has both built.
+        own.parent().filter(|folder| folder.ends_with("release")),
+        Some(Path::new("target/x86_64-unknown-linux-gnu/release")),
+        Some(Path::new("target/release")),
+    ];
+    let files = folders
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join("kontiki-node"));
+    let found = files.into_iter().find(|file| file.is_file());
+    found.with_context(|| format!("there is no release build of kontiki-node: {advice}"))
 }
 
 async fn find_etcd(options: &Options) -> Result<PathBuf> {
