@@ -14,7 +14,7 @@ STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 RUN := $(STATIC) cargo run --quiet $(RELEASE) --bin
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar
 
-.PHONY: help build demo check test e2e process sim mutants bench image
+.PHONY: help build demo check test e2e sim mutants bench image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -27,19 +27,16 @@ build: ## Build all programs, static, into target/TRIPLE/release
 demo: build ## Tell ExRaft's story, then scale, crash and replace servers on this machine (90 s)
 	$(RUN) demo
 
-check: ## Formatting, lints, unit, paper and script tests; needs no root (5 min)
+check: ## Formatting, lints, and all tests but those on Kubernetes; needs no root (5 min)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
 
-test: ## Everything that CI runs: check, sim, process tests, e2e
+test: ## Everything that CI runs: check, sim, e2e
 	@.ci/test
 
 e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
 	TAG=$(TAG) tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
-
-process: build ## The tests with real processes on this machine
-	cargo test --workspace --locked --no-fail-fast --test process
 
 sim: build ## Simulate clusters under faults, one for each of SEEDS=200 seeds
 	$(RUN) sim -- --seeds $(SEEDS)
