@@ -18,7 +18,7 @@ IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar
 .NOTPARALLEL:
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
 	  while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s  %s\n' "$$name" "$$text"; done
 
 build: ## Build all programs, static, into target/TRIPLE/release
