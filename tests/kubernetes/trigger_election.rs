@@ -1,16 +1,17 @@
 //! With an election timeout of a minute only the operator's trigger_election explains that there is
 //! a leader again within seconds.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::World;
 use crate::cluster::Cluster;
 use crate::processes;
-use crate::raft::Raft;
-use crate::wait::until;
+use crate::raft::{PATIENCE, Raft};
+use crate::wait::{until, until_ok};
 
 const ELECTION_TIMEOUT_MS: u64 = 60_000;
 
@@ -29,6 +30,7 @@ pub async fn run(world: &World) -> Result<()> {
     timeout_is_in_force(&raft).await?;
 
     let (pod, before) = raft.leader().await?;
+    let triggered_before = triggered(&raft).await?;
     let killed = kill(&raft, &pod).await?;
     let (new, after) = until("another server leads", RECOVERY_MAX, async || {
         let (pod, status) = raft.leader().await?;
@@ -49,8 +51,20 @@ pub async fn run(world: &World) -> Result<()> {
         "that is more than {} s",
         RECOVERY_MAX.as_secs()
     );
-    raft.settled(3).await?;
-    operator_said_so(&raft).await
+    // It was the operator: it says so.
+    until_ok(
+        "an event tells of the election that the operator triggered",
+        PATIENCE,
+        async || {
+            ensure!(
+                triggered(&raft).await? != triggered_before,
+                "no event since the leader was killed"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    raft.settled(3).await
 }
 
 /// The nodes run with that timeout, not only the manifest says it.
@@ -78,15 +92,10 @@ async fn kill(raft: &Raft, name: &str) -> Result<Instant> {
     Ok(Instant::now())
 }
 
-/// It was the operator: it reports what it did.
-async fn operator_said_so(raft: &Raft) -> Result<()> {
-    let events = raft
-        .kubectl(&["get", "events", "-o", "json"])
-        .await
-        .context("events")?;
-    ensure!(
-        events.contains("TriggerElection"),
-        "no event tells of a triggered election:\n{events}"
-    );
-    Ok(())
+/// Events that tell of an election triggered by the operator, each as it was last written.
+async fn triggered(raft: &Raft) -> Result<BTreeSet<String>> {
+    let path = "-o=jsonpath={range .items[?(@.reason==\"TriggerElection\")]}\
+                {.metadata.name}@{.metadata.resourceVersion} {end}";
+    let events = raft.kubectl(&["get", "events", path]).await?;
+    Ok(events.split_whitespace().map(str::to_owned).collect())
 }
