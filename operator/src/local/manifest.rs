@@ -302,7 +302,12 @@ spec:
             "",
             "spec.stateMachine.kind",
         );
-        assert_fault(&rule("  replicas: 3", "\treplicas: 3"), 6, "", "tab");
+        assert_fault(
+            &rule("  replicas: 3", "\treplicas: 3"),
+            6,
+            "",
+            "cannot start any token",
+        );
     }
 
     #[test]

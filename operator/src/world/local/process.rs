@@ -94,6 +94,7 @@ pub fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -142,10 +143,13 @@ mod tests {
             .stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        assert_eq!(
-            Process::with_argument(&marker),
-            [Process::find(pid).unwrap()]
-        );
+        let expected = [Process::find(pid).unwrap()];
+        // Its command line is empty for a moment after it has started.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Process::with_argument(&marker) != expected {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(Process::with_argument(&marker).is_empty());
