@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use crate::address_book::ServerRef;
 use crate::driver::Input;
 use crate::handle::Handle;
+use crate::introduce::wire;
 use crate::peer::endpoint;
 
 /// Pause between two attempts.
@@ -117,15 +118,6 @@ async fn survey(handle: &Handle, initial: &[(String, String)]) -> Survey {
         servers.push(server);
     }
     Survey::Agreed(servers)
-}
-
-fn wire(server: &ServerRef) -> Server {
-    Server {
-        server_id: server.id.to_string(),
-        node: server.name.clone(),
-        peer_address: server.peer_address.clone(),
-        client_address: server.client_address.clone(),
-    }
 }
 
 /// Draws a cluster and tells everyone. From here on the list of ids never changes, so telling twice

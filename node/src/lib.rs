@@ -39,6 +39,7 @@ mod bootstrap;
 mod clock;
 mod daemon;
 mod http;
+mod introduce;
 mod server;
 mod shutdown;
 mod telemetry;

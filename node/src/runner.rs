@@ -11,7 +11,7 @@ use kontiki_proto::kv::kv_server::KvServer;
 use kontiki_proto::raft::peer_server::PeerServer;
 use kontiki_proto::v1::admin_server::AdminServer;
 use kontiki_proto::v1::data_server::DataServer;
-use kontiki_raft::Time;
+use kontiki_raft::{Index, Role, Term, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::driver::{Counters, Driver, Input, Output, Standing, Status};
 use crate::handle::{Handle, HandleParts, Reply};
+use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
 use crate::machine::StateMachine;
 use crate::metrics::Metrics;
@@ -81,8 +82,8 @@ impl Node {
     /// The operating system refuses a thread, or a listener cannot be used.
     pub fn start(parts: NodeParts) -> std::io::Result<Self> {
         let (standing, standing_seen) = watch::channel(Standing {
-            role: kontiki_raft::Role::Joiner,
-            term: kontiki_raft::Term(0),
+            role: Role::Joiner,
+            term: Term(0),
             leader: None,
         });
         let (inputs, inputs_taken) = mpsc::channel(parts.config.limits.requests_max);
@@ -119,6 +120,7 @@ impl Node {
                 links,
                 standing,
                 counted: Counters::default(),
+                introduced: (Term(0), Index(0)),
                 inputs: Vec::new(),
                 outputs: Vec::new(),
                 handle: handle.clone(),
@@ -260,6 +262,8 @@ struct Loop {
     links: Links,
     standing: watch::Sender<Standing>,
     counted: Counters,
+    /// The configuration whose servers this one, as leader of a term, has introduced to each other.
+    introduced: (Term, Index),
     /// A voter that is silent for longer counts as dead in metrics.
     silent: Duration,
     inputs: Vec<Input<Reply>>,
@@ -332,6 +336,7 @@ impl Loop {
         self.handle.set_ready(status.ready);
         self.links
             .keep(&status.configuration.configuration.servers(), now);
+        self.introduce(&status);
         let metrics = &self.handle.metrics;
         metrics.observe(&status, now, self.silent);
         let counted = *self.driver.counters();
@@ -339,6 +344,23 @@ impl Loop {
         self.counted = counted;
         self.driver
             .drain_samples(|stage, gap| metrics.observe_stage(stage, gap));
+    }
+}
+
+impl Loop {
+    /// A leader introduces the servers of every new configuration to each other.
+    fn introduce(&mut self, status: &Status) {
+        let configuration = &status.configuration;
+        let now = (status.standing.term, configuration.index);
+        if status.standing.role != Role::Leader || self.introduced == now {
+            return;
+        }
+        self.introduced = now;
+        let book = &self.handle.book;
+        let servers = configuration.configuration.servers();
+        let servers: Vec<_> = servers.into_iter().map(|id| book.find(id)).collect();
+        let handle = self.handle.clone();
+        tokio::spawn(async move { introduce(&handle, &servers).await });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::bootstrap::{draw_id, ping};
 use crate::config::{Config, Limits, RaftSettings, host_name};
 use crate::driver::{Answer, ConfigurationStatus, Input, Refusal, Status, Until};
 use crate::handle::{Failure, Handle, Reply};
+use crate::introduce::introduce;
 use crate::listen::{ListenError, bind};
 use crate::machine::StateMachine;
 use crate::runner::{Node, NodeParts};
@@ -288,12 +289,18 @@ impl Server {
         let Ok(id) = found.server_id.parse() else {
             return Err(unreachable("it does not say who it is".into()));
         };
-        self.handle().book.learn(ServerRef {
+        let book = &self.handle().book;
+        book.learn(ServerRef {
             id,
             name: found.node,
             peer_address: peer_address.into(),
             client_address: found.client_address,
         });
+        // Whoever leads next must be able to reach it, and it them.
+        let mut all = self.status().await?.configuration.configuration.servers();
+        all.insert(id);
+        let all: Vec<_> = all.into_iter().map(|id| book.find(id)).collect();
+        introduce(self.handle(), &all).await;
         self.change(ChangeRequest {
             add: vec![(id, Purpose::Join)],
             ..ChangeRequest::default()

@@ -70,6 +70,10 @@ impl Dialler {
         let mut backoff = BACKOFF_MIN;
         let mut worst = None;
         loop {
+            while self.handle.book.find(self.peer).peer_address.is_empty() {
+                // Nobody has told yet where it is; somebody will.
+                let _ = timeout(BACKOFF_MIN, self.hurry.notified()).await;
+            }
             let ended = self.attempt(queue).await;
             let loss = loss(&ended);
             if ended.up.is_some() {
@@ -98,7 +102,6 @@ impl Dialler {
         let unreachable = |gone| Ended { up: None, gone };
         let address = self.handle.book.find(self.peer).peer_address;
         let Ok(endpoint) = endpoint(&address) else {
-            // Nobody has told yet where it is.
             return unreachable(false);
         };
         let channel = match timeout(DIAL_TIMEOUT, endpoint.connect()).await {

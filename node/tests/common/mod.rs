@@ -157,6 +157,21 @@ impl NodeProcess {
             .expect("a number")
     }
 
+    /// Stops it in its tracks, as an overloaded machine does.
+    pub fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it runs");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let start = Instant::now();
+        while !std::fs::read_to_string(&stat)
+            .expect("it runs")
+            .contains(") T ")
+        {
+            assert!(start.elapsed() < PATIENCE, "it does not stop");
+            std::thread::yield_now();
+        }
+    }
+
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");

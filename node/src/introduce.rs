@@ -1,0 +1,56 @@
+//! Tells the servers of a configuration where the others are, so that each can reach each though it
+//! was one server alone that added them. Addresses are hints: what is not delivered is delivered with
+//! the next change, by an operator, or learned when the other dials.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use kontiki_proto::v1::admin_client::AdminClient;
+use kontiki_proto::v1::{IntroduceRequest, Server};
+use tokio::time::timeout;
+use tonic::Status;
+
+use crate::address_book::ServerRef;
+use crate::handle::Handle;
+use crate::peer::endpoint;
+
+/// How long a server may take to take note.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server as `kontiki.v1` describes it.
+pub(crate) fn wire(server: &ServerRef) -> Server {
+    Server {
+        server_id: server.id.to_string(),
+        node: server.name.clone(),
+        peer_address: server.peer_address.clone(),
+        client_address: server.client_address.clone(),
+    }
+}
+
+/// Introduces `servers` to each other, all at once, each attempted once.
+pub(crate) async fn introduce(handle: &Handle, servers: &[ServerRef]) {
+    let reachable = |server: &&ServerRef| !server.peer_address.is_empty();
+    let known: Vec<_> = servers.iter().filter(reachable).collect();
+    let request = IntroduceRequest {
+        cluster_id: handle
+            .cluster()
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        servers: known.iter().map(|server| wire(server)).collect(),
+    };
+    let others = known.iter().filter(|server| server.id != handle.server);
+    join_all(others.map(async |server| {
+        let call = tell(&server.peer_address, request.clone());
+        if let Ok(Err(status)) = timeout(CALL_TIMEOUT, call).await {
+            tracing::debug!(peer = %server.id, %status, "is not told where the others are");
+        }
+    }))
+    .await;
+}
+
+async fn tell(address: &str, request: IntroduceRequest) -> Result<(), Status> {
+    let unreachable = |error| Status::unavailable(format!("{address}: {error}"));
+    let channel = endpoint(address).map_err(unreachable)?.connect().await;
+    let mut client = AdminClient::new(channel.map_err(unreachable)?);
+    client.introduce(request).await.map(drop)
+}
