@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{NodeProcess, cluster};
+use std::io::Write;
+
+use common::{NodeProcess, cluster, cluster_with};
 use kontiki_proto::kv::kv_client::KvClient;
 use kontiki_proto::kv::{DeleteRequest, GetRequest, PutRequest, RangeRequest};
 use kontiki_proto::v1;
@@ -227,18 +229,19 @@ async fn the_typed_service_is_refused_by_another_machine() {
 
 #[tokio::test]
 async fn a_write_without_a_quorum_is_unknown_when_its_wait_ends() {
-    let (mut nodes, leader) = cluster(3).await;
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "limits: {{writeTimeoutMilliseconds: 200}}").expect("written");
+    let path = file.path().to_str().expect("a name");
+    // The leader must not find out by itself within that time.
+    let arguments = ["--config", path, "--election-timeout-ms", "3000"];
+    let (mut nodes, leader) = cluster_with(3, &arguments).await;
     let leader = nodes.remove(leader);
     let mut client = kv(&leader).await;
-    client.put(put("k", "v")).await.expect("written");
     // The followers are frozen, which no connection shows: it proposes, and nobody confirms.
     for node in &nodes {
         node.freeze();
     }
-    let mut request = tonic::Request::new(put("k", "w"));
-    let timeout = "100m".parse().expect("ascii");
-    request.metadata_mut().insert("grpc-timeout", timeout);
-    let status = client.put(request).await.expect_err("no quorum");
+    let status = client.put(put("k", "w")).await.expect_err("no quorum");
     let expected = (
         Code::Unknown,
         reason::OUTCOME_UNKNOWN.into(),

@@ -188,8 +188,13 @@ impl Drop for NodeProcess {
 
 /// Nodes that form a cluster, bootstrapped and activated as an operator does it; the leader's place.
 pub async fn cluster(count: usize) -> (Vec<NodeProcess>, usize) {
+    cluster_with(count, &[]).await
+}
+
+/// The same, with further arguments.
+pub async fn cluster_with(count: usize, arguments: &[&str]) -> (Vec<NodeProcess>, usize) {
     let nodes: Vec<_> = (0..count)
-        .map(|at| NodeProcess::start(&format!("n{at}"), &[]))
+        .map(|at| NodeProcess::start(&format!("n{at}"), arguments))
         .collect();
     let request = v1::BootstrapRequest {
         cluster_id: "c1".into(),
