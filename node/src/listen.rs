@@ -185,6 +185,8 @@ async fn accept(
     http.timer(TokioTimer::new())
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
+        // gRPC has no use for it, and it costs bytes in every response.
+        .auto_date_header(false)
         .max_concurrent_streams(transport.requests_max)
         .keep_alive_interval(transport.keep_alive)
         .keep_alive_timeout(transport.keep_alive_timeout);

@@ -114,8 +114,7 @@ pub struct Metrics {
     stages: Vec<prometheus::Histogram>,
     standing: StandingGauges,
     totals: Totals,
-    /// Writes that wait for their outcome.
-    pub pending: IntGauge,
+    pending: IntGauge,
     committed: IntCounter,
     failed: IntCounter,
 }
@@ -169,6 +168,38 @@ impl Registrar<'_> {
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.add(IntCounter::new(name, help))
+    }
+}
+
+/// Writes that wait for their outcome. Dropped, they wait no more.
+#[derive(Debug)]
+pub struct Pending {
+    gauge: IntGauge,
+    count: i64,
+}
+
+impl Pending {
+    /// One more.
+    pub fn add(&mut self) {
+        self.count += 1;
+        self.gauge.inc();
+    }
+
+    /// One has its outcome.
+    pub fn remove(&mut self) {
+        self.count -= 1;
+        self.gauge.dec();
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.gauge.sub(self.count);
     }
 }
 
@@ -252,6 +283,14 @@ impl Metrics {
                 Code::Ok => self.committed.inc(),
                 _ => self.failed.inc(),
             }
+        }
+    }
+
+    /// Counts writes that wait for their outcome; none yet.
+    pub fn pending(&self) -> Pending {
+        Pending {
+            gauge: self.pending.clone(),
+            count: 0,
         }
     }
 

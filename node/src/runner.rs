@@ -104,7 +104,15 @@ impl Node {
         // Both ends before the thread runs, so that a listener that fails is an error of `start`.
         let services = {
             let _guard = runtime.enter();
-            Services::start(&handle, &parts)?
+            Services::start(&handle, &parts)
+        };
+        let services = match services {
+            Ok(services) => services,
+            Err(error) => {
+                // The caller may be in a runtime, where another must not be dropped and waited for.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         let seeds = (parts.config, parts.machine, parts.embedded);
         let mine = (handle.clone(), tokens.clone());

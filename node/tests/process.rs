@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use common::{NodeProcess, cluster, eventually, run};
+use common::{NodeProcess, cluster, cluster_with, eventually, run};
 use kontiki_proto::kv::kv_client::KvClient;
 use kontiki_proto::kv::{GetRequest, PutRequest};
 use kontiki_proto::v1;
@@ -148,14 +148,13 @@ async fn memory_is_bounded_by_what_is_stored() {
     );
 }
 
-#[tokio::test]
-async fn a_node_that_is_told_to_stop_hands_leadership_over() {
-    let (mut nodes, leader) = cluster(3).await;
-    let before = nodes[leader].status().await;
-    let mut stopped = nodes.remove(leader);
-    assert_eq!(stopped.terminate().code(), Some(0));
-    let after = eventually("another leader", async || {
-        for node in &nodes {
+/// So long that no election in these tests begins by itself.
+const FOR_EVER: [&str; 2] = ["--election-timeout-ms", "600000"];
+
+/// Waits until one of the nodes serves as leader; its status.
+async fn successor(nodes: &[NodeProcess]) -> v1::StatusResponse {
+    eventually("another leader", async || {
+        for node in nodes {
             let status = node.status().await;
             if status.serving {
                 return Some(status);
@@ -163,10 +162,30 @@ async fn a_node_that_is_told_to_stop_hands_leadership_over() {
         }
         None
     })
-    .await;
-    assert_eq!(
-        after.term,
-        before.term + 1,
-        "an election by itself would not be the only one"
-    );
+    .await
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_stop_hands_leadership_over() {
+    let (mut nodes, leader) = cluster_with(3, &FOR_EVER).await;
+    let before = nodes[leader].status().await;
+    let mut stopped = nodes.remove(leader);
+    assert_eq!(stopped.terminate().code(), Some(0));
+    let after = successor(&nodes).await;
+    assert_eq!(after.term, before.term + 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_is_noticed_by_its_closed_connections() {
+    let (mut nodes, leader) = cluster_with(3, &FOR_EVER).await;
+    let before = nodes[leader].status().await;
+    // Both followers must be connected to the leader, and know that it leads.
+    for node in &nodes {
+        eventually("it knows the leader", async || node.status().await.leader).await;
+    }
+    let mut killed = nodes.remove(leader);
+    killed.child.kill().expect("it ran");
+    killed.child.wait().expect("it ended");
+    let after = successor(&nodes).await;
+    assert!(after.term > before.term);
 }

@@ -57,6 +57,8 @@ pub(super) async fn write(
     wait: Duration,
 ) -> Result<(Vec<u8>, LogId), ApiError> {
     let input = |reply| Input::Write { command, reply };
+    let mut pending = handle.metrics.pending();
+    pending.add();
     match handle.ask(wait, input).await {
         Ok(Answer::Written { reply, id }) => Ok((reply, id)),
         Ok(_) => Err(ApiError::BadAnswer("a write's")),

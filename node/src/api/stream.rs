@@ -15,16 +15,16 @@ use super::bounds;
 use super::error::{ApiError, Parts};
 use crate::driver::{Answer, Input};
 use crate::handle::{Failure, Handle, Outcome, Reply};
-use crate::metrics::Method;
+use crate::metrics::{Method, Pending};
 
-/// One stream. Invariant: `in_flight <= limits.stream_commands_max`, the capacity of the channel of
+/// One stream. Invariant: `in_flight.count() <= limits.stream_commands_max`, the capacity of the channel of
 /// answers.
 #[derive(Debug)]
 pub(super) struct WriteStream {
     handle: Handle,
     answers: mpsc::Receiver<(u64, Outcome)>,
     reply_to: mpsc::Sender<(u64, Outcome)>,
-    in_flight: usize,
+    in_flight: Pending,
     /// Of the message being taken in: what did not fit into the bound yet.
     waiting: std::vec::IntoIter<StreamedCommand>,
     /// Refused at the door.
@@ -37,10 +37,10 @@ impl WriteStream {
     pub(super) fn new(handle: Handle) -> Self {
         let (reply_to, answers) = mpsc::channel(handle.limits.stream_commands_max);
         Self {
+            in_flight: handle.metrics.pending(),
             handle,
             answers,
             reply_to,
-            in_flight: 0,
             waiting: Vec::new().into_iter(),
             results: Vec::new(),
             client_done: false,
@@ -49,7 +49,7 @@ impl WriteStream {
     }
 
     fn full(&self) -> bool {
-        self.in_flight >= self.handle.limits.stream_commands_max
+        self.in_flight.count() >= self.handle.limits.stream_commands_max
     }
 
     /// Submits what waits, as far as the bound allows.
@@ -58,7 +58,7 @@ impl WriteStream {
             && let Some(StreamedCommand { id, command }) = self.waiting.next()
         {
             match self.submit_one(id, &command) {
-                Ok(()) => self.in_flight += 1,
+                Ok(()) => self.in_flight.add(),
                 Err(error) => self.refuse(id, &error),
             }
         }
@@ -94,7 +94,7 @@ impl WriteStream {
     }
 
     fn on_answer(&mut self, id: u64, outcome: Outcome) {
-        self.in_flight -= 1;
+        self.in_flight.remove();
         match outcome {
             Ok(Answer::Written { reply, id: entry }) => {
                 self.handle
@@ -130,7 +130,7 @@ impl WriteStream {
                 let results = std::mem::take(&mut self.results);
                 return Some(Ok(WriteStreamResponse { results }));
             }
-            if self.client_done && self.in_flight == 0 {
+            if self.client_done && self.in_flight.count() == 0 {
                 return None;
             }
             let reading = !self.client_done && !self.full();
@@ -147,7 +147,7 @@ impl WriteStream {
                     Err(status) => return Some(Err(status)),
                 },
                 () = tokio::time::sleep_until(deadline) => {
-                    if self.in_flight > 0 {
+                    if self.in_flight.count() > 0 {
                         // Commands without a result are of unknown fate: so is the stream's end.
                         let error = ApiError::Write(Failure::TimedOut(patience));
                         return Some(Err(super::status(&error, &self.handle.book)));

@@ -207,6 +207,10 @@ pub async fn cluster_with(count: usize, arguments: &[&str]) -> (Vec<NodeProcess>
             .await
             .expect("bootstrapped");
     }
+    // Not to wait for an election timeout.
+    let request = v1::TriggerElectionRequest::default();
+    let mut first = nodes[0].admin().await;
+    first.trigger_election(request).await.expect("triggered");
     let leader = eventually("a leader that serves", async || {
         for (at, node) in nodes.iter().enumerate() {
             let status = node.status().await;
