@@ -33,9 +33,10 @@ pub async fn run(world: &World) -> Result<()> {
     tokio::time::sleep(UNDISTURBED_TIME).await; // the length of a measurement
     disturb(world, &raft, &writers).await?;
     let report = writers.stop().await;
-    judge(&writers, &report)?;
+    let judged = judge(&writers, &report);
     writers.verify(5).await?;
-    delete(&raft).await
+    delete(&raft).await?;
+    judged
 }
 
 /// As the README says it: apply the example, wait for it.

@@ -113,25 +113,43 @@ impl Raft {
                     status["quorum"],
                     status["readyReplicas"]
                 );
-                let leader = self.leader().await?.1;
-                let configuration = leader
-                    .configuration
-                    .context("a leader without configuration")?;
-                ensure!(
-                    configuration.voters.len() == replicas as usize
-                        && configuration.outgoing.is_empty()
-                        && configuration.learners.is_empty()
-                        && configuration.committed,
-                    "configuration {configuration:?}"
-                );
-                ensure!(
-                    self.pods().await?.len() == replicas as usize,
-                    "another number of pods"
-                );
-                Ok(())
+                self.agrees(replicas as usize).await
             },
         )
         .await
+    }
+
+    /// Whether the servers in its pods, no other, are the voters, and all of them are ready.
+    async fn agrees(&self, replicas: usize) -> Result<()> {
+        let statuses = self.statuses().await?;
+        let servers = statuses
+            .iter()
+            .filter_map(|(_, status)| status.server.as_ref());
+        let servers: BTreeSet<&str> = servers.map(|server| server.server_id.as_str()).collect();
+        let leader = statuses
+            .iter()
+            .map(|(_, status)| status)
+            .filter(|status| status.serving);
+        let leader = leader
+            .max_by_key(|status| status.term)
+            .context("no server leads")?;
+        let configuration = leader
+            .configuration
+            .as_ref()
+            .context("a leader without voters")?;
+        let voters: BTreeSet<&str> = configuration.voters.iter().map(String::as_str).collect();
+        ensure!(
+            voters == servers
+                && configuration.committed
+                && configuration.outgoing.is_empty()
+                && configuration.learners.is_empty(),
+            "servers {servers:?} answer, the configuration is {configuration:?}"
+        );
+        let pods = self.pods().await?.len();
+        ensure!(pods == replicas, "there are {pods} pods");
+        let not_ready = statuses.iter().find(|(_, status)| !status.ready);
+        ensure!(not_ready.is_none(), "not ready: {not_ready:?}");
+        Ok(())
     }
 
     /// Its pods, in the order of their names.
