@@ -63,7 +63,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "trigger-election",
-        on_nodes: false,
+        on_nodes: true,
         run: |w| Box::pin(trigger_election::run(w)),
     },
     Scenario {

@@ -14,7 +14,6 @@ use tokio::process::{Child, Command};
 
 use crate::World;
 use crate::cluster::run as run_program;
-use crate::operator;
 use crate::raft::{PATIENCE, address_of};
 use crate::wait::{until, until_ok};
 use crate::writers::Writers;
@@ -50,7 +49,7 @@ pub async fn run(world: &World) -> Result<()> {
         targets.len()
     );
 
-    let prometheus = Prometheus::start(&raft.namespace).await?;
+    let prometheus = Prometheus::start(&targets).await?;
     prometheus.scrapes(targets.len()).await?;
     leader_and_term(&prometheus).await?;
     progress(&prometheus).await?;
@@ -139,7 +138,7 @@ async fn http_get(target: &str, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// Debian's Prometheus, which finds its targets through the Kubernetes API.
+/// Debian's Prometheus.
 struct Prometheus {
     address: String,
     /// Ends with this value.
@@ -148,14 +147,15 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    async fn start(namespace: &str) -> Result<Self> {
+    async fn start(targets: &[String]) -> Result<Self> {
         let directory = tempfile::tempdir().context("make a directory for Prometheus")?;
         let config = directory.path().join("prometheus.yml");
-        std::fs::write(&config, configuration(namespace)?).context("write its configuration")?;
+        std::fs::write(&config, configuration(targets)?).context("write its configuration")?;
         // Free a moment ago, in a network namespace of our own.
         let free = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
         let address = free.local_addr()?.to_string();
         drop(free);
+        let log = directory.path().join("log");
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -165,7 +165,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log"))?)
+            .stderr(std::fs::File::create(&log)?)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start 'prometheus'")?;
@@ -177,7 +177,8 @@ impl Prometheus {
         until_ok("Prometheus is ready", Duration::from_secs(60), async || {
             http_get(&prometheus.address, "/-/ready").await.map(drop)
         })
-        .await?;
+        .await
+        .with_context(|| std::fs::read_to_string(log).unwrap_or_default())?;
         Ok(prometheus)
     }
 
@@ -234,27 +235,11 @@ impl Prometheus {
     }
 }
 
-/// Pods of the scenario and the operator's, at their port `http`.
-fn configuration(namespace: &str) -> Result<String> {
-    let kubeconfig = std::env::var("KUBECONFIG").context("KUBECONFIG is not set")?;
-    let discovery = serde_json::json!({
+/// The targets by their addresses: Debian's Prometheus is built without discovery on Kubernetes.
+fn configuration(targets: &[String]) -> Result<String> {
+    let configuration = serde_json::json!({
         "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{
-            "job_name": "kontiki",
-            "kubernetes_sd_configs": [{
-                "role": "pod",
-                "kubeconfig_file": kubeconfig,
-                "namespaces": {"names": [namespace, operator::NAMESPACE]},
-            }],
-            "relabel_configs": [{
-                "source_labels": ["__meta_kubernetes_pod_container_port_name"],
-                "regex": "http",
-                "action": "keep",
-            }, {
-                "source_labels": ["__meta_kubernetes_pod_name"],
-                "target_label": "pod",
-            }],
-        }],
+        "scrape_configs": [{"job_name": "kontiki", "static_configs": [{"targets": targets}]}],
     });
-    serde_yaml::to_string(&discovery).context("the configuration as YAML")
+    serde_yaml::to_string(&configuration).context("the configuration as YAML")
 }

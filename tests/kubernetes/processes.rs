@@ -39,9 +39,9 @@ pub fn of_pod(pod: &Pod) -> Result<Pid> {
     bail!("no process of container {container} of pod {name} is to be seen here")
 }
 
-/// SIGKILL.
-pub fn kill(pid: Pid) -> Result<()> {
-    kill_process(pid, Signal::KILL).with_context(|| format!("kill process {pid:?}"))
+/// Sends a process a signal.
+pub fn signal(pid: Pid, signal: Signal) -> Result<()> {
+    kill_process(pid, signal).with_context(|| format!("send {signal:?} to process {pid:?}"))
 }
 
 /// Resident memory in bytes.

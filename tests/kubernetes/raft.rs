@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kontiki_client::proto::v1::StatusResponse;
 use kontiki_client::{Address, Admin};
@@ -16,6 +17,9 @@ use crate::wait::{until, until_ok};
 
 /// Most servers that a scenario asks for.
 const SERVERS_MAX: u32 = 5;
+
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long the operator may take for what is not measured.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -172,19 +176,14 @@ impl Raft {
 
     /// What every server says that answers, with the name of its pod.
     pub async fn statuses(&self) -> Result<Vec<(String, StatusResponse)>> {
-        let mut statuses = Vec::new();
-        for pod in self.pods().await? {
-            let Some(address) = address_of(&pod) else {
-                continue;
-            };
-            let endpoint: Address = format!("{address}:7401").parse()?;
-            let asked = Admin::new([endpoint.as_str()])?;
-            let answer = tokio::time::timeout(Duration::from_secs(2), asked.status_of(&endpoint));
-            if let Ok(Ok(status)) = answer.await {
-                statuses.push((pod.metadata.name.unwrap_or_default(), status));
-            }
-        }
-        Ok(statuses)
+        let pods = self.pods().await?;
+        let answers = pods.into_iter().map(async |pod| {
+            let endpoint: Address = format!("{}:7401", address_of(&pod)?).parse().ok()?;
+            let admin = Admin::new([endpoint.as_str()]).ok()?;
+            let answer = tokio::time::timeout(ANSWER, admin.status_of(&endpoint));
+            Some((pod.metadata.name?, answer.await.ok()?.ok()?))
+        });
+        Ok(join_all(answers).await.into_iter().flatten().collect())
     }
 
     /// The pod whose server leads in the highest term, and serves.
