@@ -176,8 +176,14 @@ impl Raft {
 
     /// What every server says that answers, with the name of its pod.
     pub async fn statuses(&self) -> Result<Vec<(String, StatusResponse)>> {
-        let pods = self.pods().await?;
-        let answers = pods.into_iter().map(async |pod| {
+        self.statuses_but(None).await
+    }
+
+    /// As [`Raft::statuses`], without asking the server of one pod.
+    async fn statuses_but(&self, silent: Option<&str>) -> Result<Vec<(String, StatusResponse)>> {
+        let pods = self.pods().await?.into_iter();
+        let asked = pods.filter(|pod| silent.is_none() || pod.metadata.name.as_deref() != silent);
+        let answers = asked.map(async |pod| {
             let endpoint: Address = format!("{}:7401", address_of(&pod)?).parse().ok()?;
             let admin = Admin::new([endpoint.as_str()]).ok()?;
             let answer = tokio::time::timeout(ANSWER, admin.status_of(&endpoint));
@@ -188,9 +194,13 @@ impl Raft {
 
     /// The pod whose server leads in the highest term, and serves.
     pub async fn leader(&self) -> Result<(String, StatusResponse)> {
-        self.statuses()
-            .await?
-            .into_iter()
+        self.leader_but(None).await
+    }
+
+    /// As [`Raft::leader`], without asking the server of one pod: it would not answer.
+    pub async fn leader_but(&self, silent: Option<&str>) -> Result<(String, StatusResponse)> {
+        let statuses = self.statuses_but(silent).await?.into_iter();
+        statuses
             .filter(|(_, status)| status.serving)
             .max_by_key(|(_, status)| status.term)
             .ok_or_else(|| anyhow!("no server of {} leads", self.name))

@@ -68,7 +68,7 @@ async fn leader_again_after(raft: &Raft, what: &str, signal: Signal) -> Result<(
     processes::signal(process, signal)?;
     let since = Instant::now();
     let elected = until("another server leads", RECOVERY_MAX, async || {
-        let (pod, status) = raft.leader().await?;
+        let (pod, status) = raft.leader_but(Some(&pod)).await?;
         Ok((status.term > before.term).then_some((pod, status.term)))
     })
     .await;
