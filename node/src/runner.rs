@@ -120,7 +120,7 @@ impl Node {
             let (handle, tokens) = mine;
             let _ended = tokens.ended.clone().drop_guard();
             let (config, machine, embedded) = seeds;
-            let driver = config.driver(handle.server, embedded.is_some());
+            let driver = config.driver(embedded.is_some());
             let links = Links::new(handle.clone(), services.events.clone());
             let turning = Loop {
                 silent: driver.raft.election_timeout_max,

@@ -5,6 +5,7 @@ mod common;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{NodeProcess, cluster, cluster_with, eventually, run};
 use kontiki_proto::kv::kv_client::KvClient;
@@ -177,15 +178,27 @@ async fn a_node_that_is_told_to_stop_hands_leadership_over() {
 
 #[tokio::test]
 async fn a_leader_that_is_killed_is_noticed_by_its_closed_connections() {
-    let (mut nodes, leader) = cluster_with(3, &FOR_EVER).await;
+    // Much longer than it takes to notice; short enough for a second try if the votes are split.
+    const ELECTION: Duration = Duration::from_secs(5);
+    let (mut nodes, leader) = cluster_with(3, &["--election-timeout-ms", "5000"]).await;
     let before = nodes[leader].status().await;
-    // Both followers must be connected to the leader, and know that it leads.
     for node in &nodes {
         eventually("it knows the leader", async || node.status().await.leader).await;
     }
     let mut killed = nodes.remove(leader);
     killed.child.kill().expect("it ran");
     killed.child.wait().expect("it ended");
-    let after = successor(&nodes).await;
-    assert!(after.term > before.term);
+    let start = Instant::now();
+    eventually("a follower campaigns", async || {
+        for node in &nodes {
+            if node.status().await.role() != v1::Role::Follower {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    let noticed = start.elapsed();
+    assert!(noticed < ELECTION / 2, "only after {noticed:?}");
+    assert!(successor(&nodes).await.term > before.term);
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 pub use cli::Cli;
 pub use error::ConfigError;
-use kontiki_raft::ServerId;
 pub(crate) use load::is_address;
 use serde::{Deserialize, Serialize};
 
@@ -202,16 +201,16 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The driver's part, for this incarnation.
-    pub fn driver(&self, server: ServerId, activate: bool) -> DriverConfig {
+    /// The driver's part, with a seed of its own.
+    pub fn driver(&self, activate: bool) -> DriverConfig {
         let election = Duration::from_millis(self.raft.election_timeout_milliseconds);
         let raft = kontiki_raft::Config {
             heartbeat: Duration::from_millis(self.raft.heartbeat_milliseconds),
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // An id is as random as a seed can be, and no two servers share one.
-            seed: server.0,
+            // Not the server's id: the engine mixes that in by itself, and twice would be nothing.
+            seed: rand::random(),
             ..kontiki_raft::Config::default()
         };
         DriverConfig {

@@ -122,3 +122,9 @@ fn addresses_have_a_host_and_a_port() {
         assert!(!load::is_address(bad), "{bad}");
     }
 }
+
+#[test]
+fn no_two_servers_share_their_chances() {
+    let seed = || Config::default().driver(false).raft.seed;
+    assert_ne!(seed(), seed());
+}
