@@ -209,8 +209,9 @@ impl Config {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // Not the server's id: the engine mixes that in by itself, and twice would be nothing.
-            seed: rand::random(),
+            // The engine mixes the server's id in, which is as random as a seed can be: the id here
+            // as well would cancel it, and all servers would draw the same timeouts.
+            seed: 0,
             ..kontiki_raft::Config::default()
         };
         DriverConfig {
