@@ -176,7 +176,7 @@ fn verdict(comparison: &Comparison) -> String {
         (Some(true), _) => "met".to_owned(),
         (Some(false), _) => "NOT MET".to_owned(),
         (None, 0) => "-".to_owned(),
-        (None, void) => format!("{void} rounds void"),
+        (None, void) => format!("void: {void}"),
     }
 }
 
