@@ -222,7 +222,7 @@ async fn loads(
         };
         let seconds = effort.measured.as_secs_f64();
         eprintln!(
-            "{}: {} rounds of six times {seconds} s",
+            "{}: {} times six legs of {seconds} s",
             workload.name, effort.rounds
         );
         let rounds = systems.rounds(workload.load, data, effort).await;
