@@ -40,10 +40,16 @@ impl StateMachine for Guestbook {
     fn read(&self, query: &[u8]) -> Result<Vec<u8>, Refused> {
         if query != ALL {
             let query = String::from_utf8_lossy(query);
-            return Err(Refused(format!("the query is {query:?}; it must be \"all\"")));
+            return Err(Refused(format!(
+                "the query is {query:?}; it must be \"all\""
+            )));
         }
         let lines = self.lines.iter();
-        Ok(lines.flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect())
+        Ok(lines
+            .flat_map(|line| [line.as_bytes(), b"\n"])
+            .flatten()
+            .copied()
+            .collect())
     }
 }
 
@@ -54,9 +60,9 @@ fn parse(command: &[u8]) -> Result<&str, Refused> {
         return Err(Refused(text));
     }
     match std::str::from_utf8(command) {
-        Ok(line) if line.contains('\n') => {
-            Err(Refused("the line has a line break; it must be one line".into()))
-        }
+        Ok(line) if line.contains('\n') => Err(Refused(
+            "the line has a line break; it must be one line".into(),
+        )),
         Ok(line) => Ok(line),
         Err(error) => Err(Refused(format!("the line is no UTF-8: {error}"))),
     }
@@ -69,7 +75,10 @@ mod tests {
     use super::*;
 
     fn command(index: u64, bytes: &[u8]) -> Command<'_> {
-        let id = LogId { term: Term(1), index: Index(index) };
+        let id = LogId {
+            term: Term(1),
+            index: Index(index),
+        };
         Command { id, bytes }
     }
 

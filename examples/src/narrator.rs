@@ -36,12 +36,18 @@ impl Narrator {
     pub fn on_stdout() -> Self {
         let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = io::stdout().is_terminal() && !asked_not_to;
-        Self(Arc::new(Inner { out: Mutex::new(Box::new(io::stdout())), colours }))
+        Self(Arc::new(Inner {
+            out: Mutex::new(Box::new(io::stdout())),
+            colours,
+        }))
     }
 
     /// Without colours, to anything that takes text.
     pub fn to(out: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Inner { out: Mutex::new(Box::new(out)), colours: false }))
+        Self(Arc::new(Inner {
+            out: Mutex::new(Box::new(out)),
+            colours: false,
+        }))
     }
 
     /// Begins a part.
@@ -67,7 +73,10 @@ impl Narrator {
         let started = Instant::now();
         match deed.await {
             Ok(value) => {
-                self.print("32", &format!("    ok, {:.1} s", started.elapsed().as_secs_f64()));
+                self.print(
+                    "32",
+                    &format!("    ok, {:.1} s", started.elapsed().as_secs_f64()),
+                );
                 Ok(value)
             }
             Err(cause) => {
@@ -98,7 +107,9 @@ impl Narrator {
             let waited = started.elapsed();
             if waited >= patience {
                 let seconds = waited.as_secs_f64();
-                return Err(anyhow!("not within {seconds:.1} s: {what}; at last: {missing:#}"));
+                return Err(anyhow!(
+                    "not within {seconds:.1} s: {what}; at last: {missing:#}"
+                ));
             }
             if waited >= told {
                 self.waiting(what, waited, &missing);
@@ -111,7 +122,10 @@ impl Narrator {
     /// Tells that something takes its time.
     pub fn waiting(&self, what: &str, waited: Duration, seen: &dyn Display) {
         let seconds = waited.as_secs();
-        self.print("2", &format!("    ... {seconds} s, waiting for {what}: {seen:#}"));
+        self.print(
+            "2",
+            &format!("    ... {seconds} s, waiting for {what}: {seen:#}"),
+        );
     }
 
     fn print(&self, colour: &str, text: &str) {
@@ -156,7 +170,10 @@ mod tests {
         let page = Page::default();
         let narrator = Narrator::to(page.clone());
         let deed = async { bail!("it was 4") };
-        let failed = narrator.step::<()>("two and two make five", deed).await.unwrap_err();
+        let failed = narrator
+            .step::<()>("two and two make five", deed)
+            .await
+            .unwrap_err();
         assert_eq!(failed.step, "two and two make five");
         assert!(page.text().contains("FAILED: it was 4"), "{}", page.text());
     }
@@ -169,7 +186,10 @@ mod tests {
             looks += 1;
             bail!("look {looks}")
         };
-        let error = narrator.until::<()>("rain", Duration::ZERO, look).await.unwrap_err();
+        let error = narrator
+            .until::<()>("rain", Duration::ZERO, look)
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("rain") && text.ends_with("look 1"), "{text}");
     }
@@ -184,10 +204,19 @@ mod tests {
             anyhow::ensure!(started.elapsed() > PROGRESS_INTERVAL * 3 / 2, "clouds only");
             Ok(())
         };
-        narrator.until("rain", Duration::from_secs(60), look).await.unwrap();
-        assert_eq!(page.text().matches("waiting for rain: clouds only").count(), 1);
+        narrator
+            .until("rain", Duration::from_secs(60), look)
+            .await
+            .unwrap();
+        assert_eq!(
+            page.text().matches("waiting for rain: clouds only").count(),
+            1
+        );
         let before = page.text();
-        narrator.until("sun", Duration::from_secs(60), async || Ok(())).await.unwrap();
+        narrator
+            .until("sun", Duration::from_secs(60), async || Ok(()))
+            .await
+            .unwrap();
         assert_eq!(page.text(), before);
     }
 }

@@ -33,7 +33,10 @@ impl Sight {
 
     /// Id of the leader that it knows; empty if it knows none.
     pub fn leader(&self) -> &str {
-        self.0.leader.as_ref().map_or("", |leader| &leader.server_id)
+        self.0
+            .leader
+            .as_ref()
+            .map_or("", |leader| &leader.server_id)
     }
 
     /// Whether it leads.
@@ -53,17 +56,37 @@ impl Sight {
     pub fn members(&self) -> BTreeSet<&str> {
         let configurations = self.0.configuration.iter();
         let ids = configurations.flat_map(|configuration| {
-            let learners = configuration.learners.iter().map(|learner| &learner.server_id);
-            configuration.voters.iter().chain(&configuration.outgoing).chain(learners)
+            let learners = configuration
+                .learners
+                .iter()
+                .map(|learner| &learner.server_id);
+            configuration
+                .voters
+                .iter()
+                .chain(&configuration.outgoing)
+                .chain(learners)
         });
         ids.map(String::as_str).collect()
     }
 }
 
 fn describe(configuration: &Configuration) -> String {
-    let Configuration { index, committed, voters, outgoing, learners } = configuration;
-    let state = if *committed { "committed" } else { "not committed" };
-    let mut text = format!("configuration of index {index}, {state}: {} voters", voters.len());
+    let Configuration {
+        index,
+        committed,
+        voters,
+        outgoing,
+        learners,
+    } = configuration;
+    let state = if *committed {
+        "committed"
+    } else {
+        "not committed"
+    };
+    let mut text = format!(
+        "configuration of index {index}, {state}: {} voters",
+        voters.len()
+    );
     for voter in voters {
         text.push_str(&format!(" {voter}"));
     }
@@ -71,7 +94,10 @@ fn describe(configuration: &Configuration) -> String {
         text.push_str(&format!("; outgoing {}", outgoing.join(" ")));
     }
     for learner in learners {
-        text.push_str(&format!("; learner {} ({})", learner.server_id, learner.purpose));
+        text.push_str(&format!(
+            "; learner {} ({})",
+            learner.server_id, learner.purpose
+        ));
     }
     text
 }
@@ -80,9 +106,19 @@ impl fmt::Display for Sight {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(status) = self;
         let role = status.role().as_str_name().to_lowercase();
-        write!(out, "{:<7} {}  {role:<9} term {}", self.node(), self.id(), status.term)?;
+        write!(
+            out,
+            "{:<7} {}  {role:<9} term {}",
+            self.node(),
+            self.id(),
+            status.term
+        )?;
         let (last, commit) = (status.last_index, status.commit_index);
-        write!(out, "  last {last}  committed {commit}  applied {}", status.applied_index)?;
+        write!(
+            out,
+            "  last {last}  committed {commit}  applied {}",
+            status.applied_index
+        )?;
         match self.leader() {
             "" => write!(out, "  knows no leader"),
             leader => write!(out, "  led by {leader}"),
@@ -97,18 +133,61 @@ impl fmt::Display for Sight {
 pub fn agreed_leader(sights: &[Sight]) -> anyhow::Result<&Sight> {
     let first = sights.first().context("no server answers")?;
     let mut leaders = sights.iter().filter(|sight| sight.leads());
-    let leader = leaders.next().with_context(|| format!("none leads; {first}"))?;
+    let leader = leaders
+        .next()
+        .with_context(|| format!("none leads; {first}"))?;
     if let Some(second) = leaders.next() {
         anyhow::bail!("two lead: {leader}; {second}");
     }
-    ensure!(leader.0.serving, "{} leads without a quorum that answers", leader.node());
+    ensure!(
+        leader.0.serving,
+        "{} leads without a quorum that answers",
+        leader.node()
+    );
     for sight in sights {
         let node = sight.node();
         let (theirs, ours) = (&sight.0, &leader.0);
-        ensure!(sight.leader() == leader.id(), "{node} does not follow {}: {sight}", leader.id());
-        ensure!(theirs.term == ours.term, "{node} is in term {}, not {}", theirs.term, ours.term);
+        ensure!(
+            sight.leader() == leader.id(),
+            "{node} does not follow {}: {sight}",
+            leader.id()
+        );
+        ensure!(
+            theirs.term == ours.term,
+            "{node} is in term {}, not {}",
+            theirs.term,
+            ours.term
+        );
         let (theirs, ours) = (&theirs.cluster_id, &ours.cluster_id);
-        ensure!(theirs == ours && !ours.is_empty(), "{node} is in cluster {theirs:?}, not {ours:?}");
+        ensure!(
+            theirs == ours && !ours.is_empty(),
+            "{node} is in cluster {theirs:?}, not {ours:?}"
+        );
+    }
+    Ok(leader)
+}
+
+/// As [`agreed_leader`]; and that the leader has committed an entry of its term, and all have all of
+/// the log, committed and applied.
+///
+/// # Errors
+/// Who is behind.
+pub fn at_rest(sights: &[Sight]) -> anyhow::Result<&Sight> {
+    let leader = agreed_leader(sights)?;
+    ensure!(
+        leader.0.term_committed,
+        "nothing of its term is committed yet: {leader}"
+    );
+    let last = leader.0.last_index;
+    for sight in sights {
+        let StatusResponse {
+            last_index,
+            commit_index,
+            applied_index,
+            ..
+        } = sight.0;
+        let all = [last_index, commit_index, applied_index] == [last; 3];
+        ensure!(all, "not at index {last} yet: {sight}");
     }
     Ok(leader)
 }
@@ -125,10 +204,23 @@ pub fn same_voters(sights: &[Sight], voters: &BTreeSet<String>) -> anyhow::Resul
         let has: BTreeSet<String> = configuration.voters.iter().cloned().collect();
         let at_rest = configuration.outgoing.is_empty() && configuration.learners.is_empty();
         let told = || format!("{} has the {}", sight.node(), describe(configuration));
-        ensure!(has == *voters, "{}; it should be {} voters: {voters:?}", told(), voters.len());
-        ensure!(configuration.committed && at_rest, "{}; a change is in flight", told());
+        ensure!(
+            has == *voters,
+            "{}; it should be {} voters: {voters:?}",
+            told(),
+            voters.len()
+        );
+        ensure!(
+            configuration.committed && at_rest,
+            "{}; a change is in flight",
+            told()
+        );
         let first = *index.get_or_insert(configuration.index);
-        ensure!(configuration.index == first, "{}; another has that of index {first}", told());
+        ensure!(
+            configuration.index == first,
+            "{}; another has that of index {first}",
+            told()
+        );
     }
     Ok(())
 }
@@ -143,7 +235,10 @@ mod tests {
     use super::*;
 
     fn sight(id: &str, leader: &str) -> Sight {
-        let server = |id: &str| Server { server_id: id.into(), ..Server::default() };
+        let server = |id: &str| Server {
+            server_id: id.into(),
+            ..Server::default()
+        };
         let leads = id == leader;
         Sight(StatusResponse {
             cluster_id: "c".into(),
@@ -184,6 +279,28 @@ mod tests {
             assert!(error.contains(expected), "{expected}: {error}");
         }
         assert!(agreed_leader(&[]).is_err());
+    }
+
+    #[test]
+    fn at_rest_all_have_applied_all_of_the_log() {
+        let mut sights = [sight("a", "a"), sight("b", "a")];
+        for sight in &mut sights {
+            let StatusResponse {
+                last_index,
+                commit_index,
+                applied_index,
+                ..
+            } = &mut sight.0;
+            (*last_index, *commit_index, *applied_index) = (4, 4, 4);
+        }
+        assert!(
+            at_rest(&sights).is_err(),
+            "nothing of the term is committed"
+        );
+        sights[0].0.term_committed = true;
+        at_rest(&sights).unwrap();
+        sights[1].0.applied_index = 3;
+        assert!(at_rest(&sights).is_err());
     }
 
     #[test]
