@@ -201,7 +201,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The driver's part, with a seed of its own.
+    /// The driver's part, with a seed that is drawn anew.
     pub fn driver(&self, activate: bool) -> DriverConfig {
         let election = Duration::from_millis(self.raft.election_timeout_milliseconds);
         let raft = kontiki_raft::Config {
@@ -209,9 +209,9 @@ impl Config {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // The engine mixes the server's id in, which is as random as a seed can be: the id here
-            // as well would cancel it, and all servers would draw the same timeouts.
-            seed: 0,
+            // Not the id: the engine mixes that in itself, and x ^ x would give all servers the same
+            // timeouts, and two of them one split vote after another.
+            seed: rand::random(),
             ..kontiki_raft::Config::default()
         };
         DriverConfig {
