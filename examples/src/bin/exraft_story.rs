@@ -12,7 +12,10 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     // What the servers say, if it is asked for: RUST_LOG=info.
     let filter = EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match exraft::tell(
         &Real::default(),
         &Narrator::on_stdout(),

@@ -209,8 +209,8 @@ impl Config {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // Not the id: the engine mixes that in itself, and x ^ x would give all servers the same
-            // timeouts, and two of them one split vote after another.
+            // Not the id: the engine mixes that in itself, and x ^ x would give all servers the
+            // same timeouts, and two of them one split vote after another.
             seed: rand::random(),
             ..kontiki_raft::Config::default()
         };
