@@ -158,15 +158,33 @@ impl Raft {
             return;
         };
         // Only votes of voters of the configuration in force are looked at.
-        if !self
+        let votes = &candidacy.votes;
+        if self
             .quorum()
-            .reached(|voter| candidacy.votes.get(&voter) == Some(&true))
+            .reached(|voter| votes.get(&voter) == Some(&true))
         {
-            return;
+            return match self.state {
+                State::PreCandidate(_) => self.campaign(now, false),
+                _ => self.become_leader(now),
+            };
         }
-        match self.state {
-            State::PreCandidate(_) => self.campaign(now, false),
-            _ => self.become_leader(now),
+        let can_win = self
+            .quorum()
+            .reached(|voter| votes.get(&voter) != Some(&false));
+        if !can_win && votes.len() > 1 {
+            self.retry_soon(now);
+        }
+    }
+
+    /// A split vote is known as soon as it cannot be won any more: nobody needs to wait for a
+    /// timeout. The random pause keeps the candidates apart; the pre-vote that follows disturbs
+    /// nobody if another was elected meanwhile.
+    fn retry_soon(&mut self, now: Time) {
+        let pause = self
+            .random
+            .between(self.config.heartbeat / 4, self.config.heartbeat);
+        if let State::Candidate(candidacy) = &mut self.state {
+            candidacy.retry_due = candidacy.retry_due.min(now + pause);
         }
     }
 
