@@ -209,9 +209,9 @@ impl Config {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // Not the id: the engine mixes that in itself, and x ^ x would give all servers the
-            // same timeouts, and two of them one split vote after another.
-            seed: rand::random(),
+            // As random as the id. Not the id itself: the engine mixes that in with an exclusive or,
+            // which would leave every server with the same timeouts.
+            seed: server.0.rotate_left(32),
             ..kontiki_raft::Config::default()
         };
         DriverConfig {
