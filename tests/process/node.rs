@@ -49,7 +49,7 @@ impl Node {
             .spawn()
             .expect("kontiki-node starts");
         let stderr = child.stderr.take().expect("it is piped");
-        let started = match started(stderr) {
+        let started = match started(name, stderr) {
             Some(started) => started,
             None => panic!("node {name} ended: {:?}", child.wait()),
         };
@@ -122,7 +122,8 @@ impl Drop for Node {
 
 /// The line of the log that says where it listens. The rest of the log is shown with the test's
 /// output if it fails.
-fn started(stderr: impl Read + Send + 'static) -> Option<serde_json::Value> {
+fn started(name: &str, stderr: impl Read + Send + 'static) -> Option<serde_json::Value> {
+    let name = name.to_owned();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -130,7 +131,7 @@ fn started(stderr: impl Read + Send + 'static) -> Option<serde_json::Value> {
             if parsed["message"] == "started" {
                 drop(sender.send(parsed)); // the test may have given up
             }
-            eprintln!("{line}");
+            eprintln!("{name} {line}");
         }
     });
     receiver.recv_timeout(START_WITHIN).ok()

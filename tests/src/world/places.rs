@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kontiki_node::driver::{Driver, DriverConfig, Input, Loss, Status};
+use kontiki_node::driver::{Driver, Input, Loss, Status};
 use kontiki_raft::{ChangeRequest, Configuration, Purpose, Role, ServerId, Term};
 
 use super::{Event, World};
@@ -45,12 +45,12 @@ impl World {
         let clock = Clock::random(&mut self.rng);
         self.tally.add("process: drifting clock");
         let record = Record::default();
-        let mut config = DriverConfig {
-            raft: self.raft.clone(),
-            activate: false,
-            pending_writes_max: 4096,
+        // As a node makes it, seed and all; only the timers and bounds are the run's.
+        let mut config = kontiki_node::Config::default().driver(server, false);
+        config.raft = kontiki_raft::Config {
+            seed: config.raft.seed,
+            ..self.raft.clone()
         };
-        config.raft.seed = self.rng.bits();
         let machine = Box::new(Registers::new(record.clone()));
         let driver = Driver::new(server, config, machine, clock.local(self.now));
         let status = driver.status();
