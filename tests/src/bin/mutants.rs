@@ -19,8 +19,8 @@ struct Arguments {
     /// Only those whose name begins so.
     #[arg(default_value = "")]
     only: String,
-    /// Cargo's target directory. The libraries built there are used again; what is built of the
-    /// mutants is kept apart.
+    /// Cargo's target directory. The mutants are built apart within it: Cargo takes a copy of a
+    /// workspace for the workspace itself.
     #[arg(long, env = "CARGO_TARGET_DIR")]
     target_dir: Option<PathBuf>,
 }
@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         "no patch in tests/mutants begins with {:?}",
         arguments.only
     );
-    // One place for all copies: cargo tells packages apart by path, and builds only what changed.
+    // One place for all copies, so that Cargo builds only what differs.
     // Within the target directory, which git ignores.
     let scratch = target.join("mutants");
     let mut all_caught = true;
@@ -106,11 +106,10 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
             String::from_utf8_lossy(&applied.stderr)
         );
     }
-    let binaries = target.join("mutants-bin");
+    let binaries = target.join("mutants-build");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "-p", "kontiki-tests", "--bin", "sim"])
         .current_dir(scratch)
-        .env("CARGO_BUILD_BUILD_DIR", target)
         .env("CARGO_TARGET_DIR", &binaries)
         .stderr(Stdio::piped())
         .output()
