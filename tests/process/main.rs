@@ -139,6 +139,10 @@ async fn failed_and_unknown_are_told_apart() {
     for follower in &followers {
         follower.signal(Signal::STOP);
     }
+    eventually("they stand still", async || {
+        followers.iter().all(|follower| follower.is_stopped())
+    })
+    .await;
     // It leads still, and proposes; nobody answers.
     let unknown = put(&cluster.nodes[leader], "maybe", "1")
         .await

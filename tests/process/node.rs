@@ -85,6 +85,16 @@ impl Node {
         kill_process(pid, signal).expect("it is a process of ours");
     }
 
+    /// Whether it stands still: a stop signal takes effect a moment after it was sent.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("it is a process of ours");
+        // PID (NAME) STATE ...; NAME may have anything in it.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
     /// Waits until it has ended by itself; whether it did so with status 0.
     pub fn ends_well(&mut self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
