@@ -1,14 +1,16 @@
 //! The program `demo`: part one, part two, and nothing left behind.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
+use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::calls::Real;
 use crate::exraft;
-use crate::local::{self, LocalWorld, Programs, Timing};
+use crate::local::{self, LocalWorld, Programs, Timing, tail};
 use crate::narrator::Narrator;
 
 /// How long part one waits for anything.
@@ -43,7 +45,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let narrator = Narrator::on_stdout();
     let calls = Real::default();
     let started = Instant::now();
-    until_told(async { Ok(exraft::tell(&calls, &narrator, PATIENCE).await?) }).await?;
+    let log = log_to_a_file()?;
+    let told = until_told(async { Ok(exraft::tell(&calls, &narrator, PATIENCE).await?) }).await;
+    if told.is_err() {
+        eprintln!("\n{}", tail(log.path()));
+    }
+    told?;
     let mut world = LocalWorld::start(&programs, 3)?;
     let story = local::tell(&calls, &narrator, Timing::default(), &mut world);
     let told = until_told(async { Ok(story.await?) }).await;
@@ -56,6 +63,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     narrator.part(&format!("All of it held, in {seconds:.1} s."));
     Ok(())
+}
+
+/// What embedded servers log goes to a file, for the case that something fails.
+fn log_to_a_file() -> anyhow::Result<NamedTempFile> {
+    let log = tempfile::Builder::new()
+        .prefix("kontiki-demo-")
+        .suffix(".log")
+        .tempfile()?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("info");
+    let subscriber = subscriber.with_writer(Mutex::new(log.reopen()?));
+    subscriber
+        .try_init()
+        .map_err(|error| anyhow!("log to a file: {error}"))?;
+    Ok(log)
 }
 
 /// Does something unless this process is told to end.

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use kontiki_client::{Address, Consistency};
+use kontiki_client::{Address, Consistency, Error, local_reason};
 use kontiki_node::config::RaftSettings;
 use kontiki_node::{Server, ServerOptions};
 
@@ -298,16 +298,7 @@ impl Story<'_> {
             .remove(at.context("the leader is not among the servers")?);
         let peer: Address = leader.me().peer_address.parse()?;
         leader.stop().await;
-        let look = async || match self.calls.status(&peer).await {
-            Ok(sight) => bail!("it still answers: {sight}"),
-            Err(error) => Ok(error),
-        };
-        let error = self
-            .narrator
-            .until("the leader to be gone", self.patience, look)
-            .await?;
-        self.narrator
-            .line(format!("Admin.Status of {} -> {error:#}", sight.node()));
+        self.gone(sight.node(), &peer).await?;
         Ok(sight)
     }
 
@@ -320,7 +311,7 @@ impl Story<'_> {
         let look = async || {
             let leader = raft3.await_leader(self.patience).await?;
             let sights = self.look_at_all().await?;
-            let agreed = agreed_leader(&sights)?;
+            let agreed = at_rest(&sights)?;
             ensure!(
                 agreed.node() == leader.name,
                 "raft3 names {}: {agreed}",
@@ -365,16 +356,27 @@ impl Story<'_> {
     }
 
     async fn end(&mut self) -> anyhow::Result<()> {
-        for server in self.servers.drain(..) {
+        while let Some(server) = self.servers.pop() {
             let (name, peer) = (server.me().name.clone(), server.me().peer_address.parse()?);
             server.stop().await;
-            match self.calls.status(&peer).await {
-                Ok(sight) => bail!("it still answers: {sight}"),
-                Err(error) => self
-                    .narrator
-                    .line(format!("Admin.Status of {name} -> {error:#}")),
-            }
+            self.gone(&name, &peer).await?;
         }
+        Ok(())
+    }
+
+    /// Waits until nothing takes a connection where a server was.
+    async fn gone(&self, name: &str, peer: &Address) -> anyhow::Result<()> {
+        let look = async || match self.calls.status(peer).await {
+            Ok(sight) => bail!("it still answers: {sight}"),
+            Err(error) => match error.downcast_ref::<Error>().and_then(Error::reason) {
+                Some(local_reason::UNREACHABLE) => Ok(error),
+                _ => Err(error),
+            },
+        };
+        let what = format!("{name} to be gone");
+        let error = self.narrator.until(&what, self.patience, look).await?;
+        self.narrator
+            .line(format!("Admin.Status of {name} -> {error:#}"));
         Ok(())
     }
 

@@ -178,7 +178,7 @@ mod tests {
         assert!(page.text().contains("FAILED: it was 4"), "{}", page.text());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_wait_ends_with_what_was_missing_at_last() {
         let narrator = Narrator::to(io::sink());
         let mut looks = 0;

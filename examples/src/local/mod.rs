@@ -7,4 +7,4 @@ mod story;
 mod world;
 
 pub use story::{Timing, step, tell};
-pub use world::{LocalWorld, Node, Programs};
+pub use world::{LocalWorld, Node, Programs, tail};

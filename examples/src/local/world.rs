@@ -214,7 +214,9 @@ impl LocalWorld {
     /// Something cannot be ended or removed.
     pub async fn end(mut self) -> anyhow::Result<()> {
         if self.operator.try_wait()?.is_none() {
-            // An operator that stands still, or does not end its nodes, is ended for it.
+            // One that was stopped goes on, and then ends; one that does not is killed below.
+            let operator = Process::find(i32::try_from(self.operator.id())?);
+            operator.map_or(Ok(()), |operator| operator.signal(Signal::CONT))?;
             let _ = self.interrupt().await;
         }
         if self.operator.try_wait()?.is_none() {
@@ -249,7 +251,8 @@ impl LocalWorld {
     }
 }
 
-fn tail(path: &Path) -> String {
+/// The last lines of a log, under its name.
+pub fn tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
