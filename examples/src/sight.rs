@@ -167,8 +167,8 @@ pub fn agreed_leader(sights: &[Sight]) -> anyhow::Result<&Sight> {
     Ok(leader)
 }
 
-/// As [`agreed_leader`]; and that the leader has committed an entry of its term, and all have all of
-/// the log, committed and applied.
+/// As [`agreed_leader`]; and that the leader has committed an entry of its term, and all have all
+/// of the log, committed and applied.
 ///
 /// # Errors
 /// Who is behind.

@@ -1,5 +1,5 @@
-//! The local world from outside: a folder with a manifest, the operator that keeps it, and the state
-//! that it writes beside it.
+//! The local world from outside: a folder with a manifest, the operator that keeps it, and the
+//! state that it writes beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
