@@ -1,6 +1,7 @@
 //! Logs on standard error, as text or JSON.
 
 use std::fmt;
+use std::io::{self, IsTerminal};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -46,10 +47,15 @@ pub struct LogOptions {
 /// # Errors
 /// A level that cannot be read.
 pub fn init(options: &LogOptions) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(&options.log_level)?;
+    let mut filter = EnvFilter::builder().parse(&options.log_level)?;
+    if !options.log_level.contains("kube_runtime") {
+        // It puts every line of a reconcile into a span that says what the line says.
+        filter = filter.add_directive("kube_runtime=warn".parse()?);
+    }
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match options.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

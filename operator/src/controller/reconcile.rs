@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
-use kontiki_api::{Names, RaftCluster, RaftClusterStatus};
+use kontiki_api::{Names, RaftCluster, RaftClusterStatus, conditions};
 use kontiki_plan::{ConditionKind, Inventory, Plan, Verdict, plan, verdict};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -188,19 +188,27 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Every change is logged; those of the two conditions that people watch are events.
     async fn tell_conditions(&self, before: Option<&RaftClusterStatus>, after: &RaftClusterStatus) {
         let namespace = self.cluster.namespace().unwrap_or_default();
         for condition in report::changed_conditions(before, after) {
-            let name = self.cluster.name_any();
+            let (cluster, reason) = (self.cluster.name_any(), condition.reason.as_str());
+            let (type_, status) = (condition.type_.as_str(), condition.status.as_str());
+            let message = &condition.message;
             info!(
                 namespace,
-                cluster = name,
-                condition = condition.type_,
-                status = condition.status,
-                reason = condition.reason,
-                "{}",
-                condition.message
+                cluster,
+                condition = type_,
+                status,
+                reason,
+                "{message}"
             );
+            let event = match (type_, status) {
+                (conditions::READY, "True") => EventType::Normal,
+                (conditions::DEGRADED, "True") => EventType::Warning,
+                _ => continue,
+            };
+            self.event(event, reason, type_, message.clone()).await;
         }
     }
 

@@ -17,7 +17,6 @@ pub fn put(cluster: &Cluster, key: &'static str, value: &'static str) {
         let request = PutRequest {
             key: key.into(),
             value: value.into(),
-            ..Default::default()
         };
         client.put(request).await.map(|_| ())
     });

@@ -252,3 +252,6 @@ fn replicas(live: &StatefulSet) -> u32 {
     let replicas = live.spec.replicas.unwrap_or(1);
     u32::try_from(replicas).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
