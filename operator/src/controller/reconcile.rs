@@ -72,7 +72,13 @@ pub(super) async fn reconcile(
         context,
         cluster: Arc::new(cluster),
     };
-    let (look, inventory) = pass.run(&mut memory).await?;
+    let (look, inventory) = match pass.run(&mut memory).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            pass.tell_error(&error, &mut memory).await;
+            return Err(error);
+        }
+    };
     if look == Look::AtRest {
         context.lookout.watch(key, &inventory);
     }
@@ -242,6 +248,16 @@ impl Pass<'_> {
                 }
                 Outcome::Skipped => self.context.metrics.stepped(name, "skipped"),
             }
+        }
+    }
+
+    /// A look that came to nothing has no status to be told in: it is told once as an event.
+    async fn tell_error(&self, error: &ReconcileError, memory: &mut Remembered) {
+        let error = chain(error);
+        if memory.told.as_ref() != Some(&error) {
+            self.event(EventType::Warning, "LookFailed", "Look", error.clone())
+                .await;
+            memory.told = Some(error);
         }
     }
 

@@ -83,11 +83,12 @@ fn owned(kind: &str, name: &str, more: Value) -> Value {
 }
 
 fn set(replicas: u32) -> Value {
+    let spec = json!({"replicas": replicas, "serviceName": "demo-peers", "selector": {},
+        "template": {}});
     owned(
         "StatefulSet",
         "demo",
-        json!({"spec": {"replicas": replicas, "serviceName": "demo-peers",
-        "selector": {}, "template": {}}}),
+        json!({"apiVersion": "apps/v1", "spec": spec}),
     )
 }
 
