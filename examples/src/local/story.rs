@@ -325,8 +325,8 @@ impl Story<'_> {
         self.settled_within(self.timing.patience, count, what).await
     }
 
-    /// Waits until so many servers run, all ready, at rest, and voters of one configuration that has
-    /// no others.
+    /// Waits until so many servers run, all ready, at rest, and voters of one configuration that
+    /// has no others.
     async fn settled_within(
         &mut self,
         bound: Duration,
