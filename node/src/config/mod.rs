@@ -201,7 +201,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The driver's part, with a seed that is drawn anew.
+    /// The driver's part.
     pub fn driver(&self, activate: bool) -> DriverConfig {
         let election = Duration::from_millis(self.raft.election_timeout_milliseconds);
         let raft = kontiki_raft::Config {
