@@ -96,7 +96,7 @@ impl Raft {
             config.election_timeout_max >= config.election_timeout_min,
             "empty timeout range"
         );
-        let mut random = Random::new(config.seed ^ id.0);
+        let mut random = Random::new(config.seed.wrapping_add(id.0));
         let timeout = random.between(config.election_timeout_min, config.election_timeout_max);
         let follower = Follower {
             leader: None,
@@ -395,5 +395,27 @@ impl Raft {
             leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
         }
         self.commit = index;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_with_one_seed_draw_timeouts_of_their_own() {
+        let due = |id: u64, seed| {
+            let config = Config {
+                seed,
+                ..Config::default()
+            };
+            match Raft::new(ServerId(id), config, Time(0)).state {
+                State::Follower(follower) => follower.election_due,
+                _ => unreachable!("a server starts as a follower"),
+            }
+        };
+        assert_ne!(due(1, 0), due(2, 0));
+        // A caller that takes the id for a seed: mixed in by exclusive or, it would vanish.
+        assert_ne!(due(1, 1), due(2, 2));
     }
 }

@@ -209,9 +209,8 @@ impl Config {
             election_timeout_min: election,
             election_timeout_max: election * 2,
             min_majority: self.raft.min_majority,
-            // As random as the id. Not the id itself: the engine mixes that in with an exclusive or,
-            // which would leave every server with the same timeouts.
-            seed: server.0.rotate_left(32),
+            // The engine mixes the server's id in, which is as random as a seed can be.
+            seed: 0,
             ..kontiki_raft::Config::default()
         };
         DriverConfig {

@@ -122,9 +122,3 @@ fn addresses_have_a_host_and_a_port() {
         assert!(!load::is_address(bad), "{bad}");
     }
 }
-
-#[test]
-fn two_servers_never_share_their_timeouts() {
-    let [one, two] = [1, 2].map(|id| Config::default().driver(true).raft.seed ^ id);
-    assert_ne!(one, two, "the engine's seed, with the server's id mixed in");
-}

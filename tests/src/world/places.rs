@@ -46,7 +46,7 @@ impl World {
         self.tally.add("process: drifting clock");
         let record = Record::default();
         // As a node makes it, seed and all; only the timers and bounds are the run's.
-        let mut config = kontiki_node::Config::default().driver(server, false);
+        let mut config = kontiki_node::Config::default().driver(false);
         config.raft = kontiki_raft::Config {
             seed: config.raft.seed,
             ..self.raft.clone()

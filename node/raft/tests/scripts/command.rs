@@ -7,7 +7,7 @@
 //! run 1000         milliseconds, with all that is said
 //! drop 1 2         messages from 1 to 2                 cut 1 2 / heal       both ways / all
 //! crash 1          its memory is gone                   gone 2 1             2 sees 1's process gone
-//! broken 2 1       2's connection to 1 broke            elect 1              timeout and settle
+//! broken 2 1       2's connection to 1 broke            elect 1              trigger and settle
 //! propose 1        a command                            read 1 7             read number 7
 //! trigger 1        campaign at once                     transfer 1 [2]       hand over
 //! change 1 [add 4 join|stay|replace 3]... [remove 2]... [seen 5]
@@ -40,7 +40,7 @@ pub fn run(world: &mut World, command: &str) {
         }
         ["timeout", id] => world.time_out(server(id)),
         ["elect", id] => {
-            world.time_out(server(id));
+            ask(world, id, |raft, now| raft.trigger_election(now));
             world.settle();
         }
         ["run", milliseconds] => {
