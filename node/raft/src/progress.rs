@@ -168,23 +168,29 @@ impl CatchUp {
         }
     }
 
-    /// Looks at the clock: a pause may be over, or a learner silent for too long.
+    /// Looks at the clock: a pause may be over, or a learner silent for too long. Also ends a round
+    /// whose target the learner held when it began: in an idle cluster no entry comes whose
+    /// acknowledgement would.
     pub(crate) fn on_time(
         &mut self,
         now: Time,
         heard: Option<Time>,
+        matched: Index,
         last: Index,
         limits: &CatchUpLimits,
     ) {
-        match self.state {
-            CatchUpState::Stalled(until) if now >= until => *self = Self::new(now, last),
-            CatchUpState::Stalled(_) => {}
-            CatchUpState::Running | CatchUpState::Ready => {
-                let quiet_since = heard.map_or(self.began, |heard| heard.max(self.began));
-                if now.since(quiet_since) >= limits.pause {
-                    self.state = CatchUpState::Stalled(now + limits.pause);
-                }
+        if let CatchUpState::Stalled(until) = self.state {
+            if now >= until {
+                *self = Self::new(now, last);
             }
+            return;
+        }
+        if heard.is_some_and(|heard| heard >= self.began) {
+            self.on_matched(now, matched, last, limits);
+        }
+        let quiet_since = heard.map_or(self.began, |heard| heard.max(self.began));
+        if now.since(quiet_since) >= limits.pause {
+            self.state = CatchUpState::Stalled(now + limits.pause);
         }
     }
 }
@@ -234,10 +240,12 @@ mod tests {
         assert_eq!(catch_up.state, CatchUpState::Running);
         catch_up.on_matched(second(6), Index(9), Index(9), &limits);
         assert_eq!(catch_up.state, CatchUpState::Stalled(second(16)));
-        catch_up.on_time(second(16), None, Index(9), &limits);
-        catch_up.on_matched(second(16), Index(9), Index(9), &limits);
+        // Tried again in an idle cluster, where only heartbeats are answered.
+        catch_up.on_time(second(16), Some(second(15)), Index(9), Index(9), &limits);
+        assert_eq!(catch_up.state, CatchUpState::Running);
+        catch_up.on_time(second(16), Some(second(16)), Index(9), Index(9), &limits);
         assert_eq!(catch_up.state, CatchUpState::Ready);
-        catch_up.on_time(second(27), Some(second(16)), Index(9), &limits);
+        catch_up.on_time(second(27), Some(second(16)), Index(9), Index(9), &limits);
         assert_eq!(catch_up.state, CatchUpState::Stalled(second(37)));
     }
 }

@@ -233,7 +233,7 @@ impl Raft {
                 progress.on_lost();
             }
             if let Some(catch_up) = &mut progress.catch_up {
-                catch_up.on_time(now, progress.heard, last, &limits);
+                catch_up.on_time(now, progress.heard, progress.matched, last, &limits);
             }
         }
         self.promote_learners(now);

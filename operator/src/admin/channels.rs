@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 /// used longest ago is closed, which costs a dial and nothing else.
 const CHANNELS_MAX: usize = 4096;
 /// A dial that takes longer counts as no answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Connections by address; clones share them.
 #[derive(Clone, Default)]

@@ -14,7 +14,7 @@ use tonic_types::StatusExt;
 use self::channels::Channels;
 
 /// How long a server may take to say how it is. Past it the server is *unknown*, never absent.
-pub const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+pub const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a call that changes something may take. Past it the outcome is unknown, and the next
 /// look at the servers decides.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);

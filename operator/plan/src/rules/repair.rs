@@ -20,7 +20,7 @@ const LONG_ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const ELECTION_GRACE: Duration = Duration::from_millis(300);
 /// How long a leader that is followed, but does not answer here, is waited for if the election
 /// timeout is long. (If it is not, followers notice by themselves in time.)
-const SILENT_LEADER_GRACE: Duration = Duration::from_secs(1);
+const SILENT_LEADER_GRACE: Duration = Duration::from_millis(500);
 
 pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
     servers(survey, draft);
