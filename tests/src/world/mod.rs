@@ -248,8 +248,9 @@ fn raft_config(rng: &mut Rng) -> Config {
         config.election_timeout_max = Duration::from_millis(election * 2);
     }
     if rng.chance(300) {
-        config.append_entries_max = rng.within(1, 8) as usize;
-        config.append_bytes_max = rng.within(64, 1024) as usize;
+        // Small, but not so small that a learner can never catch up with the clients' load.
+        config.append_entries_max = rng.within(4, 8) as usize;
+        config.append_bytes_max = rng.within(256, 1024) as usize;
         config.inflight_max = rng.within(1, 4) as usize;
     }
     if rng.chance(100) {
