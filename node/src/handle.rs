@@ -80,6 +80,8 @@ pub struct Inner {
     pub cluster: AtomicU64,
     /// When the loop last turned.
     pub turned: AtomicU64,
+    /// When the first write that no turn has taken in yet was handed in; 0 if there is none.
+    handed_in: AtomicU64,
     stopping: AtomicBool,
     ready: watch::Sender<bool>,
     inputs: mpsc::Sender<Input<Reply>>,
@@ -128,6 +130,7 @@ impl Handle {
             standing: parts.standing,
             cluster: AtomicU64::new(0),
             turned: AtomicU64::new(clock::now().0),
+            handed_in: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             ready: watch::Sender::new(false),
             inputs: parts.inputs,
@@ -156,6 +159,9 @@ impl Handle {
         };
         if self.inputs.capacity() <= max / PEER_SHARE {
             return Err(full());
+        }
+        if matches!(input, Input::Write { .. }) && self.handed_in.load(Relaxed) == 0 {
+            self.handed_in.store(clock::now().0, Relaxed);
         }
         self.inputs.try_send(input).map_err(|error| match error {
             TrySendError::Full(_) => full(),
@@ -259,6 +265,14 @@ impl Handle {
             Ok(Ok(standing)) => Ok(*standing),
             Ok(Err(_)) => Err(Failure::Ended),
             Err(_) => Err(Failure::TimedOut(wait)),
+        }
+    }
+
+    /// When the first write was handed in that the turn now beginning takes in; for the loop.
+    pub fn take_handed_in(&self) -> Option<Time> {
+        match self.handed_in.load(Relaxed) {
+            0 => None,
+            _ => Some(Time(self.handed_in.swap(0, Relaxed))),
         }
     }
 

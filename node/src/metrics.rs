@@ -95,11 +95,13 @@ const ROLES: [(Role, &str); 6] = [
 ];
 
 /// Stages of a write, by the name of the gap that ends with them.
-const STAGES: [(Stage, &str); 4] = [
+const STAGES: [(Stage, &str); 6] = [
+    (Stage::Proposed, "proposed"),
     (Stage::Appended, "appended"),
     (Stage::Persisted, "persisted"),
     (Stage::Committed, "committed"),
     (Stage::Applied, "applied"),
+    (Stage::Replied, "replied"),
 ];
 
 /// All metrics of a node.

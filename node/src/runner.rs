@@ -21,7 +21,7 @@ use crate::api::{AdminService, DataService, KvService, probes};
 use crate::bootstrap::bootstrap;
 use crate::clock;
 use crate::config::Config;
-use crate::driver::{Counters, Driver, Input, Output, Standing, Status};
+use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Status};
 use crate::handle::{Handle, HandleParts, Reply};
 use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
@@ -314,11 +314,19 @@ impl Loop {
 
     /// One turn: everything that has come in, then everything that is to be done about it.
     fn turn(&mut self, now: Time) -> Time {
+        let metrics = self.handle.metrics.clone();
+        if let Some(handed_in) = self.handle.take_handed_in() {
+            metrics.observe_stage(Stage::Proposed, now.since(handed_in));
+        }
         let deadline = self.driver.turn(now, &mut self.inputs, &mut self.outputs);
+        let mut has_written = false;
         for output in self.outputs.drain(..) {
             match output {
                 Output::Send(envelope) => self.links.send(envelope, now),
-                Output::Reply(reply, outcome) => reply.send(outcome),
+                Output::Reply(reply, outcome) => {
+                    has_written |= matches!(outcome, Ok(Answer::Written { .. }));
+                    reply.send(outcome);
+                }
                 Output::Standing(standing) => {
                     tracing::info!(
                         role = ?standing.role,
@@ -329,6 +337,9 @@ impl Loop {
                     self.standing.send_replace(standing);
                 }
             }
+        }
+        if has_written {
+            metrics.observe_stage(Stage::Replied, clock::now().since(now));
         }
         self.handle.turned.store(now.0, Relaxed);
         deadline

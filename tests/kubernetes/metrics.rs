@@ -22,7 +22,14 @@ use crate::writers::Writers;
 const NODE_PORT: u16 = 7402;
 
 /// The stages of a write that take time, each with a histogram.
-const STAGES: [&str; 4] = ["appended", "persisted", "committed", "applied"];
+const STAGES: [&str; 6] = [
+    "proposed",
+    "appended",
+    "persisted",
+    "committed",
+    "applied",
+    "replied",
+];
 
 pub async fn run(world: &World) -> Result<()> {
     let raft = world.namespace.raft("watched");

@@ -7,9 +7,12 @@ use kontiki_raft::{Index, Time};
 /// Samples kept until they are drained; past it new ones are not taken.
 const SAMPLES_MAX: usize = 1024;
 
-/// A stage of a write that the driver sees; the gap is to the stage before.
+/// A stage of a write; the gap is to the stage before. The first and the last are outside the driver,
+/// and measured by whoever runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// Taken in by a turn, since it was handed in.
+    Proposed,
     /// In the leader's log, since the turn that proposed it began.
     Appended,
     /// Persistent there.
@@ -18,6 +21,8 @@ pub enum Stage {
     Committed,
     /// Applied by the leader.
     Applied,
+    /// Answered.
+    Replied,
 }
 
 #[derive(Debug, Default)]
