@@ -30,6 +30,7 @@ demo: build ## Tell ExRaft's story, then scale, crash and replace servers on thi
 check: ## Formatting, lints, and all tests but those on Kubernetes; needs no root (5 min)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package kontiki-tests --test kubernetes --locked -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
 
 test: ## Everything that CI runs: check, sim, e2e
