@@ -30,11 +30,8 @@ pub async fn run(world: &World) -> Result<()> {
     raft.settled(3).await?;
     timeout_is_in_force(&raft).await?;
 
+    // The first leader may have come by itself: servers that were just bootstrapped try soon.
     let before = triggered(&raft).await?;
-    ensure!(
-        !before.is_empty(),
-        "the first leader came without an election by the operator"
-    );
     leader_again_after(&raft, "paused", Signal::STOP).await?;
     // It was the operator: it says so.
     until_ok("an event tells of the election", PATIENCE, async || {
