@@ -116,6 +116,16 @@ impl World {
         let links =
             pairs().filter(|(from, to)| *to == leader || (*from == leader && !only_inbound));
         self.cut(links.collect());
+        if self.rng.chance(500) {
+            // Another is elected while the isolated one still believes that it leads.
+            let others: Vec<ServerId> = self
+                .processes()
+                .filter(|(place, _)| *place != leader)
+                .map(|(_, process)| process.server)
+                .collect();
+            let server = self.rng.pick(&others)?;
+            self.ask(Asker::Nobody, server, Question::TriggerElection);
+        }
         Some("fault: leader isolated")
     }
 
