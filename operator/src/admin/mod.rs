@@ -272,7 +272,7 @@ mod tests {
         let started = std::time::Instant::now();
         let error = Admin::default().status(&address).await.unwrap_err();
         assert!(matches!(error, CallError::Unknown { .. }), "{error}");
-        assert!(started.elapsed() < 5 * STATUS_TIMEOUT);
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 
     #[tokio::test]
