@@ -103,7 +103,7 @@ pub enum Input<R> {
 pub enum Until {
     /// The entry that begins it is committed.
     Committed,
-    /// All that was added votes, all that was removed is out, and that is committed.
+    /// All that was added votes and knows it, all that was removed is out, and that is committed.
     Effective,
 }
 

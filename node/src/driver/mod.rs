@@ -229,9 +229,16 @@ impl<R> Driver<R> {
         };
         let leads = standing.role == Role::Leader;
         let in_force = self.raft.configuration().1;
-        let answered = self
-            .requests
-            .take_answered_changes(&status, in_force, leads);
+        let raft = &self.raft;
+        let holds_configuration = |server| {
+            server == raft.id()
+                || raft
+                    .progress()
+                    .any(|peer| peer.server == server && peer.matched >= index)
+        };
+        let answered =
+            self.requests
+                .take_answered_changes(&status, in_force, leads, holds_configuration);
         let transferring = self.raft.is_transferring();
         let transfers =
             self.requests

@@ -145,12 +145,20 @@ impl<R> Requests<R> {
         committed: &ConfigurationStatus,
         in_force: &Configuration,
         leads: bool,
+        holds_configuration: impl Fn(ServerId) -> bool,
     ) -> Answered<R> {
         let mut answered = Vec::new();
         for (change, until, reply) in std::mem::take(&mut self.changes) {
             let holds = match until {
                 Until::Committed => change.is_begun(&committed.configuration),
-                Until::Effective => change.is_effective(&committed.configuration),
+                // A server that votes knows it: it may be asked to campaign right after the answer.
+                Until::Effective => {
+                    change.is_effective(&committed.configuration)
+                        && change
+                            .add
+                            .iter()
+                            .all(|(server, _)| holds_configuration(*server))
+                }
             };
             if holds {
                 answered.push((reply, Ok(Answer::Changed(committed.clone()))));
