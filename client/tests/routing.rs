@@ -47,7 +47,12 @@ async fn servers_that_name_each_other_cost_pauses_and_end_with_the_deadline() {
         .put("k", "v")
         .await
         .unwrap_err();
-    assert_eq!(error.reason(), Some("NOT_LEADER"), "{error}");
+    // The deadline falls into a pause, or into an attempt, and then nobody knows.
+    let is_unknown = matches!(error, kontiki_client::Error::Unknown { .. });
+    assert!(
+        is_unknown || error.reason() == Some("NOT_LEADER"),
+        "{error}"
+    );
     let sent = first.puts() + second.puts();
     // Pauses double from 4 ms to 200 ms, each after at most 5 attempts: 9 of them fill 400 ms.
     assert!((2..=60).contains(&sent), "{sent} attempts");
