@@ -92,6 +92,7 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -108,9 +109,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command
-            .args(["-c", "read line", "sh"])
-            .arg(folder.path().join("file"));
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+            .args(["-c", "echo; read line", "sh"])
+            .arg(folder.path().join("file"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Spawned is not started: until the program runs there is no command line to find it by.
+        let mut started = [0];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut started)
+            .unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
         assert_eq!(Process::that_use(folder.path()).unwrap(), [process]);
 
