@@ -125,7 +125,7 @@ impl Story<'_> {
             .await?;
         self.narrator.line(sight);
         self.watch(&raft3).await?;
-        control.stop().await;
+        control.stop("told to").await;
         Ok(raft3)
     }
 
@@ -297,7 +297,7 @@ impl Story<'_> {
             .servers
             .remove(at.context("the leader is not among the servers")?);
         let peer: Address = leader.me().peer_address.parse()?;
-        leader.stop().await;
+        leader.stop("told to").await;
         self.gone(sight.node(), &peer).await?;
         Ok(sight)
     }
@@ -358,7 +358,7 @@ impl Story<'_> {
     async fn end(&mut self) -> anyhow::Result<()> {
         while let Some(server) = self.servers.pop() {
             let (name, peer) = (server.me().name.clone(), server.me().peer_address.parse()?);
-            server.stop().await;
+            server.stop("told to").await;
             self.gone(&name, &peer).await?;
         }
         Ok(())

@@ -3,7 +3,12 @@
 //! It shows all that a machine needs: look at a command before it is replicated, apply what is
 //! committed, answer queries. It knows nothing of Raft.
 
-use kontiki_node::machine::{Command, Refused, StateMachine};
+use std::io::Read;
+use std::sync::Arc;
+
+use kontiki_node::machine::{
+    BytesView, Command, Effects, Refused, RestoreError, StateMachine, Validator, Version, View,
+};
 
 /// The query that is answered with all lines, each followed by a line break.
 pub const ALL: &[u8] = b"all";
@@ -16,17 +21,28 @@ pub struct Guestbook {
     lines: Vec<String>,
 }
 
+impl Guestbook {
+    fn all(&self) -> Vec<u8> {
+        let lines = self.lines.iter();
+        lines
+            .flat_map(|line| [line.as_bytes(), b"\n"])
+            .flatten()
+            .copied()
+            .collect()
+    }
+}
+
 impl StateMachine for Guestbook {
     fn name(&self) -> &'static str {
         "guestbook"
     }
 
-    fn validate(&self, command: &[u8]) -> Result<(), Refused> {
-        parse(command).map(|_| ())
+    fn validator(&self) -> Validator {
+        Arc::new(|command| parse(command).map(|_| ()))
     }
 
     /// Each reply is the number of lines in the book.
-    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+    fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
         let apply_one = |command: &Command<'_>| {
             // What `validate` refuses may still be here: another server may have proposed it.
             if let Ok(line) = parse(command.bytes) {
@@ -44,12 +60,29 @@ impl StateMachine for Guestbook {
                 "the query is {query:?}; it must be \"all\""
             )));
         }
-        let lines = self.lines.iter();
-        Ok(lines
-            .flat_map(|line| [line.as_bytes(), b"\n"])
-            .flatten()
-            .copied()
-            .collect())
+        Ok(self.all())
+    }
+
+    /// All lines, as the query answers them: none has a line break of its own.
+    fn snapshot(&self) -> Box<dyn View> {
+        Box::new(BytesView::new(self.all()))
+    }
+
+    fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+        let mut text = String::new();
+        reader.read_to_string(&mut text)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Err(RestoreError("the last line is cut short".into()));
+        }
+        self.lines = text.lines().map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.lines
+            .iter()
+            .map(|line| size_of::<String>() + line.len())
+            .sum()
     }
 }
 
@@ -82,10 +115,14 @@ mod tests {
         Command { id, bytes }
     }
 
+    fn apply(book: &mut Guestbook, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+        book.apply(1, batch, &mut Effects::default())
+    }
+
     #[test]
     fn lines_are_kept_in_the_order_of_the_log() {
         let mut book = Guestbook::default();
-        let replies = book.apply(&[command(3, b"hello"), command(4, b"world")]);
+        let replies = apply(&mut book, &[command(3, b"hello"), command(4, b"world")]);
         assert_eq!(replies, [b"1", b"2"]);
         assert_eq!(book.read(ALL).unwrap(), b"hello\nworld\n");
     }
@@ -95,8 +132,8 @@ mod tests {
         let mut book = Guestbook::default();
         let long = [b'x'; LINE_BYTES_MAX + 1];
         for bad in [&b""[..], b"two\nlines", b"\xff", &long] {
-            assert!(book.validate(bad).is_err(), "{bad:?}");
-            assert_eq!(book.apply(&[command(1, bad)]), [b"0"], "{bad:?}");
+            assert!(parse(bad).is_err(), "{bad:?}");
+            assert_eq!(apply(&mut book, &[command(1, bad)]), [b"0"], "{bad:?}");
         }
         assert_eq!(book.read(ALL).unwrap(), b"");
         assert!(book.read(b"some").is_err());

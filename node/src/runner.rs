@@ -2,8 +2,8 @@
 //! one thread, so that no step of a write crosses a thread.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,10 +22,12 @@ use crate::bootstrap::bootstrap;
 use crate::clock;
 use crate::config::Config;
 use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Status};
+use crate::effects::EffectThread;
 use crate::handle::{Handle, HandleParts, Reply};
+use crate::host::{Done, Worker};
 use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
-use crate::machine::StateMachine;
+use crate::machine::{StateMachine, StopReason};
 use crate::metrics::Metrics;
 use crate::peer::{LinkEvent, Links, PeerService, message_bytes_max};
 use crate::shutdown::hand_over;
@@ -71,6 +73,8 @@ struct Tokens {
     stop: CancellationToken,
     /// End.
     kill: CancellationToken,
+    /// Why, for the machine, if it was told to.
+    reason: Arc<OnceLock<String>>,
     /// It has ended.
     ended: CancellationToken,
 }
@@ -122,9 +126,20 @@ impl Node {
             let (config, machine, embedded) = seeds;
             let driver = config.driver(embedded.is_some());
             let links = Links::new(handle.clone(), services.events.clone());
-            let turning = Loop {
-                silent: driver.raft.election_timeout_max,
-                driver: Driver::new(handle.server, driver, machine, clock::now()),
+            let silent = driver.raft.election_timeout_max;
+            let (driver, host) = Driver::new(handle.server, driver, machine, clock::now());
+            let (worker, done) = match host.map(Worker::start).transpose() {
+                Ok(worker) => worker.unzip(),
+                Err(error) => {
+                    tracing::error!(%error, "cannot start a thread for the machine");
+                    return;
+                }
+            };
+            let mut turning = Loop {
+                silent,
+                driver,
+                worker,
+                effects: EffectThread::new(handle.metrics.clone()),
                 links,
                 standing,
                 counted: Counters::default(),
@@ -139,10 +154,15 @@ impl Node {
                 }
                 let events = services.events_taken;
                 let stopping = stop(&handle, &tokens, services.client, services.peer);
-                tokio::select! {
-                    () = turning.run(inputs_taken, events) => {}
-                    () = stopping => {}
-                    () = tokens.kill.cancelled() => {}
+                let reason = tokio::select! {
+                    () = turning.run(inputs_taken, events, done) => None,
+                    () = stopping => Some(StopReason::Graceful),
+                    () = tokens.kill.cancelled() => {
+                        tokens.reason.get().cloned().map(StopReason::Told)
+                    }
+                };
+                if let Some(reason) = reason {
+                    turning.stop(reason);
                 }
             });
             // A name that is being resolved must not hold the end up.
@@ -172,8 +192,9 @@ impl Node {
         self.ended().await;
     }
 
-    /// Ends at once, as a crash does.
-    pub async fn kill(&self) {
+    /// Ends at once: as in a crash, but that the machine is told why.
+    pub async fn end(&self, reason: String) {
+        drop(self.tokens.reason.set(reason));
         self.tokens.kill.cancel();
         self.ended().await;
     }
@@ -266,6 +287,9 @@ async fn stop(handle: &Handle, tokens: &Tokens, client: Option<Serving>, peer: S
 /// Turns the driver whenever there is something for it.
 struct Loop {
     driver: Driver<Reply>,
+    /// The machine's thread, if it has one.
+    worker: Option<Worker<Reply>>,
+    effects: EffectThread,
     handle: Handle,
     links: Links,
     standing: watch::Sender<Standing>,
@@ -280,9 +304,10 @@ struct Loop {
 
 impl Loop {
     async fn run(
-        mut self,
+        &mut self,
         mut inputs: mpsc::Receiver<Input<Reply>>,
         mut events: mpsc::Receiver<LinkEvent>,
+        mut done: Option<mpsc::Receiver<Done<Reply>>>,
     ) {
         let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut tick = clock::now();
@@ -291,11 +316,15 @@ impl Loop {
                 biased;
                 _ = inputs.recv_many(&mut self.inputs, TURN_INPUTS_MAX) => {}
                 Some(event) = events.recv() => self.on_event(event),
+                Some(job) = next_done(&mut done) => self.inputs.push(Input::Done(job)),
                 () = timer.as_mut() => {}
             }
             // A stream is known before what came by it is answered.
             while let Ok(event) = events.try_recv() {
                 self.on_event(event);
+            }
+            while let Some(Ok(job)) = done.as_mut().map(mpsc::Receiver::try_recv) {
+                self.inputs.push(Input::Done(job));
             }
             let now = clock::now();
             let deadline = self.turn(now);
@@ -319,6 +348,21 @@ impl Loop {
             metrics.observe_stage(Stage::Proposed, now.since(handed_in));
         }
         let deadline = self.driver.turn(now, &mut self.inputs, &mut self.outputs);
+        if self.perform(now) {
+            metrics.observe_stage(Stage::Replied, clock::now().since(now));
+        }
+        self.handle.turned.store(now.0, Relaxed);
+        deadline
+    }
+
+    /// The server ends: the machine is told why.
+    fn stop(&mut self, reason: StopReason) {
+        self.driver.stop(reason, &mut self.outputs);
+        self.perform(clock::now());
+    }
+
+    /// Carries out what the last turn wants done. `true`: a write was answered.
+    fn perform(&mut self, now: Time) -> bool {
         let mut has_written = false;
         for output in self.outputs.drain(..) {
             match output {
@@ -336,13 +380,17 @@ impl Loop {
                     );
                     self.standing.send_replace(standing);
                 }
+                Output::Job(job) => {
+                    let given = self.worker.as_ref().is_some_and(|worker| worker.give(job));
+                    assert!(
+                        given,
+                        "the driver keeps to the bound of jobs, and the thread lives"
+                    );
+                }
+                Output::Effect(effect) => self.effects.run(effect),
             }
         }
-        if has_written {
-            metrics.observe_stage(Stage::Replied, clock::now().since(now));
-        }
-        self.handle.turned.store(now.0, Relaxed);
-        deadline
+        has_written
     }
 
     fn tick(&mut self, now: Time) {
@@ -380,6 +428,14 @@ impl Loop {
         let servers: Vec<_> = servers.into_iter().map(|id| book.find(id)).collect();
         let handle = self.handle.clone();
         tokio::spawn(async move { introduce(&handle, &servers).await });
+    }
+}
+
+/// The next job that the machine's thread has done; never, if it has none.
+async fn next_done(done: &mut Option<mpsc::Receiver<Done<Reply>>>) -> Option<Done<Reply>> {
+    match done {
+        Some(done) => done.recv().await,
+        None => std::future::pending().await,
     }
 }
 

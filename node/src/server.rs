@@ -367,9 +367,10 @@ impl Server {
         }
     }
 
-    /// Ends at once (ExRaft's `stop_server`): the others notice, and elect a leader if this was it.
-    pub async fn stop(self) {
-        self.node.kill().await;
+    /// Ends at once (ExRaft's `stop_server`): the machine is told the reason; the others notice, and
+    /// elect a leader if this was it.
+    pub async fn stop(self, reason: impl Into<String>) {
+        self.node.end(reason.into()).await;
     }
 
     /// Hands leadership over, answers what is pending, and ends.

@@ -99,7 +99,7 @@ async fn exrafts_readme_story() {
     assert!(added.configuration.voters.contains(&third.me().id));
 
     // The leader is stopped; an election is triggered; what was written is still there.
-    servers.remove(1 - follower).stop().await;
+    servers.remove(1 - follower).stop("told to").await;
     servers.push(third);
     servers[1].trigger_election().await.expect("a voter");
     let successor = eventually("another leader", async || {
@@ -129,7 +129,7 @@ async fn three_elect_a_leader_and_outlive_it() {
         .iter()
         .position(|server| server.me().id == leader.id)
         .expect("one of them");
-    servers.remove(at).stop().await;
+    servers.remove(at).stop("told to").await;
     assert_eq!(write(&servers, "1").await, "8");
 }
 

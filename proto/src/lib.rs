@@ -82,6 +82,8 @@ pub mod reason {
     pub const NOT_A_VOTER: &str = "NOT_A_VOTER";
     /// Nobody took over within an election timeout.
     pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
+    /// This server has stopped applying and serving; others may serve.
+    pub const QUARANTINED: &str = "QUARANTINED";
     /// The wait was given up; what was asked may still happen.
     pub const TIMED_OUT: &str = "TIMED_OUT";
 }

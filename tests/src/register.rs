@@ -2,9 +2,13 @@
 //! applies, so that state machine safety can be checked index by index.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-use kontiki_node::machine::{Command, Refused, StateMachine};
+use kontiki_node::machine::{
+    BytesView, Command, Effects, Place, Refused, RestoreError, StateMachine, Validator, Version,
+    View,
+};
 use kontiki_raft::LogId;
 
 /// A command that some server applied.
@@ -64,14 +68,18 @@ impl StateMachine for Registers {
         "registers"
     }
 
-    fn validate(&self, command: &[u8]) -> Result<(), Refused> {
-        match parse(command) {
-            Some(_) => Ok(()),
-            None => Err(Refused("a command is a key and 8 bytes of value".into())),
-        }
+    fn place(&self) -> Place {
+        Place::Inline
     }
 
-    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+    fn validator(&self) -> Validator {
+        Arc::new(|command| match parse(command) {
+            Some(_) => Ok(()),
+            None => Err(Refused("a command is a key and 8 bytes of value".into())),
+        })
+    }
+
+    fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
         let mut record = self.record.lock().expect("nobody panics with it");
         batch
             .iter()
@@ -97,5 +105,27 @@ impl StateMachine for Registers {
         };
         let value = self.values.get(key).copied().unwrap_or(0);
         Ok(value.to_le_bytes().to_vec())
+    }
+
+    fn snapshot(&self) -> Box<dyn View> {
+        let pairs = self.values.iter();
+        let bytes = pairs.flat_map(|(key, value)| write(*key, *value, 0));
+        Box::new(BytesView::new(bytes.collect()))
+    }
+
+    fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        let pairs = bytes
+            .chunks(9)
+            .map(|pair| parse(pair).filter(|_| pair.len() == 9));
+        self.values = pairs
+            .collect::<Option<_>>()
+            .ok_or_else(|| RestoreError("cut short".into()))?;
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        9 * self.values.len()
     }
 }

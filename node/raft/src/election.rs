@@ -17,6 +17,9 @@ impl Raft {
         if !self.is_voter() {
             return Err(Refused::NotAVoter(self.id));
         }
+        if self.is_retired {
+            return Err(Refused::Retired);
+        }
         if !matches!(self.state, State::Candidate(_)) {
             self.campaign(now, true);
         }
@@ -24,7 +27,7 @@ impl Raft {
     }
 
     pub(crate) fn on_election_timeout(&mut self, now: Time) {
-        if self.is_voter() {
+        if self.may_campaign() {
             self.pre_campaign(now);
         } else if let State::Follower(follower) = &mut self.state {
             // Only a voter campaigns; a leader that went silent is a leader no longer.

@@ -14,8 +14,8 @@ pub enum EntryKind {
     Configuration(Box<Configuration>),
     /// A command of the state machine.
     Command,
-    /// Client writes are accepted from here on.
-    Activate,
+    /// Something else of the driver's, which it tells apart by the payload.
+    Control,
 }
 
 /// An entry without its payload and its index.

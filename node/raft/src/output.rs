@@ -69,4 +69,6 @@ pub enum Refused {
     },
     /// Not a voter of the configuration in force.
     NotAVoter(ServerId),
+    /// This server never campaigns again.
+    Retired,
 }

@@ -37,6 +37,8 @@ pub struct Raft {
     /// Counts truncations: a report of persistence from before one says nothing about now.
     pub(crate) generation: u64,
     pub(crate) state: State,
+    /// It votes and stores, and never campaigns or leads again.
+    pub(crate) is_retired: bool,
     pub(crate) log_changes: Vec<LogChange>,
     pub(crate) outputs: Vec<Output>,
 }
@@ -117,6 +119,7 @@ impl Raft {
             verified: Index(0),
             generation: 0,
             state: State::Follower(follower),
+            is_retired: false,
             log_changes: Vec::new(),
             outputs: Vec::new(),
         }
@@ -228,6 +231,19 @@ impl Raft {
         }
     }
 
+    /// Never campaigns or leads from here on: what its log says cannot be applied here. It goes on
+    /// voting and storing, so that the others keep its weight. A leader names a successor first.
+    pub fn retire(&mut self, now: Time) {
+        self.is_retired = true;
+        match self.state {
+            State::Leader(_) => self.resign(now),
+            State::PreCandidate(_) | State::Candidate(_) => {
+                self.become_follower(now, self.term, None);
+            }
+            State::Follower(_) => {}
+        }
+    }
+
     /// Appends entries of these sizes (encoded bytes) as the leader. Answers the first one's id;
     /// the driver appends the same entries to its log before anything else.
     pub fn propose(
@@ -271,7 +287,7 @@ impl Raft {
         self.assert_invariants();
         let due = match &self.state {
             State::Leader(_) => self.lead(now),
-            State::Follower(follower) if self.is_voter() => follower.election_due,
+            State::Follower(follower) if self.may_campaign() => follower.election_due,
             State::Follower(_) => Time::NEVER,
             State::PreCandidate(candidacy) | State::Candidate(candidacy) => candidacy.retry_due,
         };
@@ -297,6 +313,10 @@ impl Raft {
 
     pub(crate) fn is_voter(&self) -> bool {
         self.log.configuration().1.is_voter(self.id)
+    }
+
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.is_voter() && !self.is_retired
     }
 
     pub(crate) fn send(&mut self, to: ServerId, message: Message) {

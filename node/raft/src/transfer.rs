@@ -109,7 +109,7 @@ impl Raft {
 
     pub(crate) fn on_timeout_now(&mut self, now: Time, from: ServerId, request: TimeoutNow) {
         if self.follow(now, from, request.term)
-            && self.is_voter()
+            && self.may_campaign()
             && self.log.contains(request.last)
         {
             self.campaign(now, true);

@@ -153,6 +153,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::BelowMinMajority { .. } => (FailedPrecondition, reason::BELOW_MIN_MAJORITY),
         Refusal::NotAVoter(_) => (FailedPrecondition, reason::NOT_A_VOTER),
         Refusal::TransferFailed => (Unavailable, reason::TRANSFER_FAILED),
+        Refusal::Quarantined(_) => (Unavailable, reason::QUARANTINED),
     };
     (code, reason, Done::Failed)
 }

@@ -1,123 +1,177 @@
-//! Applies committed entries to the machine, in order, each once.
+//! Keeps the host fed with what is committed, wherever it lives, and remembers what it said last.
 
-use kontiki_raft::{EntryKind, Index, LogId};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use super::interface::{Answer, Refusal};
+use bytes::Bytes;
+use kontiki_raft::Index;
+
+use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
-use crate::machine::{Command, StateMachine};
+use crate::host::{Done, Host, HostStatus, JOBS_MAX, Job, Quarantine};
+use crate::machine::{Place, StateMachine, Validator, Version};
 
-/// Commands handed to the machine at once.
-const BATCH_MAX: usize = 1024;
+/// Bytes of entries handed to the host at once, unless one entry is larger.
+const APPLY_BYTES_MAX: usize = 1 << 20;
+/// Batches given to a host on a thread and not done: one in work, one to go on with.
+const APPLIES_MAX: usize = 2;
+/// Jobs that are left to batches and roles: reads do not take them.
+const JOBS_KEPT: usize = 16;
 
-pub(super) struct Applier {
-    machine: Box<dyn StateMachine>,
-    /// Invariant: only grows, by one entry after the other.
-    applied: Index,
-    /// The first Activate entry, once applied.
-    activated: Option<Index>,
+pub(super) struct Applier<R> {
+    /// The host, if it lives on the node thread.
+    inline: Option<Host>,
+    validator: Validator,
+    machine: &'static str,
+    versions: RangeInclusive<Version>,
+    /// Handed to the host through here.
+    submitted: Index,
+    /// As of the last batch that was done.
+    status: HostStatus,
+    quarantine: Option<Quarantine>,
+    applies: usize,
+    /// Jobs given to a host on a thread and not done.
+    jobs: usize,
+    /// Confirmed reads of what is not submitted yet.
+    reads: BTreeMap<Index, Vec<(Bytes, R)>>,
+    reads_waiting: usize,
 }
 
-/// An entry that was applied.
-pub(super) struct Applied {
-    pub(super) id: LogId,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Command(Vec<u8>),
-    Activated(Index),
-    Nothing,
-}
-
-impl Applied {
-    pub(super) fn into_answer(self) -> Answer {
-        match self.outcome {
-            Outcome::Command(reply) => Answer::Written { reply, id: self.id },
-            Outcome::Activated(index) => Answer::Activated(index),
-            Outcome::Nothing => Answer::Done,
-        }
+impl<R> Applier<R> {
+    /// Answers the host as well if it is to live on a thread of its own.
+    pub(super) fn new(machine: Box<dyn StateMachine>) -> (Self, Option<Host>) {
+        let place = machine.place();
+        let (validator, name) = (machine.validator(), machine.name());
+        let versions = machine.versions();
+        let host = Host::new(machine);
+        let status = host.status();
+        let (inline, away) = match place {
+            Place::Inline => (Some(host), None),
+            Place::Thread => (None, Some(host)),
+        };
+        let applier = Self {
+            inline,
+            validator,
+            machine: name,
+            versions,
+            submitted: Index(0),
+            status,
+            quarantine: None,
+            applies: 0,
+            jobs: 0,
+            reads: BTreeMap::new(),
+            reads_waiting: 0,
+        };
+        (applier, away)
     }
-}
 
-impl Applier {
-    pub(super) fn new(machine: Box<dyn StateMachine>) -> Self {
-        Self {
-            machine,
-            applied: Index(0),
-            activated: None,
-        }
+    pub(super) fn validate(&self, command: &[u8]) -> Result<(), Refusal> {
+        (self.validator)(command).map_err(|why| Refusal::RefusedByMachine(why.0))
     }
 
-    pub(super) fn machine(&self) -> &dyn StateMachine {
-        &*self.machine
+    pub(super) fn name(&self) -> &'static str {
+        self.machine
+    }
+
+    pub(super) fn versions(&self) -> RangeInclusive<Version> {
+        self.versions.clone()
+    }
+
+    /// The machine, if it lives on this thread.
+    pub(super) fn machine(&self) -> Option<&dyn StateMachine> {
+        self.inline.as_ref().map(Host::machine)
+    }
+
+    pub(super) fn status(&self) -> HostStatus {
+        self.status
     }
 
     pub(super) fn applied(&self) -> Index {
-        self.applied
+        self.status.applied.index
     }
 
-    pub(super) fn activated(&self) -> Option<Index> {
-        self.activated
+    pub(super) fn quarantine(&self) -> Option<&Quarantine> {
+        self.quarantine.as_ref()
     }
 
-    /// Applies everything up to `commit`.
-    pub(super) fn apply(&mut self, log: &PayloadLog, commit: Index) -> Vec<Applied> {
-        let mut done = Vec::with_capacity((commit.0 - self.applied.0) as usize);
-        let mut batch = Vec::new();
-        while self.applied < commit {
-            self.applied = self.applied.next();
-            let entry = log.get(self.applied).expect("what is committed is held");
-            if entry.kind == EntryKind::Command {
-                batch.push(Command {
-                    id: entry.id,
-                    bytes: entry.payload,
-                });
-                if batch.len() == BATCH_MAX {
-                    self.flush(&mut batch, &mut done);
-                }
-                continue;
+    pub(super) fn on_status(&mut self, status: HostStatus) {
+        self.status = status;
+        self.applies = self.applies.saturating_sub(1);
+    }
+
+    /// Remembers the first reason. `true` if there was none.
+    pub(super) fn on_quarantine(&mut self, why: Quarantine) -> bool {
+        let is_new = self.quarantine.is_none();
+        self.quarantine.get_or_insert(why);
+        is_new
+    }
+
+    /// The next batch for the host, of what is committed; `None` if there is none, or it has enough.
+    pub(super) fn next_batch(&mut self, log: &mut PayloadLog, commit: Index) -> Option<Job<R>> {
+        let is_busy = self.inline.is_none() && self.applies == APPLIES_MAX;
+        if self.submitted >= commit || is_busy || self.quarantine.is_some() {
+            return None;
+        }
+        let first = self.submitted.next();
+        let last = log.end_of_batch(first, commit, APPLY_BYTES_MAX);
+        self.submitted = last;
+        self.applies += 1;
+        let batch = log.encoded(first, last);
+        Some(Job::Apply { batch })
+    }
+
+    /// A confirmed read: to be answered once everything through `index` is applied. Answers the job
+    /// if that is submitted already; jobs are done in order.
+    pub(super) fn read(
+        &mut self,
+        index: Index,
+        query: Bytes,
+        reply: R,
+    ) -> Result<Option<Job<R>>, (R, Refusal)> {
+        if let Some(why) = &self.quarantine {
+            return Err((reply, Refusal::Quarantined(why.clone())));
+        }
+        if self.jobs + self.reads_waiting + JOBS_KEPT >= JOBS_MAX {
+            let (what, max) = ("queue of reads for the machine", JOBS_MAX - JOBS_KEPT);
+            return Err((reply, Refusal::QueueFull { what, max }));
+        }
+        if self.submitted >= index {
+            return Ok(Some(Job::Read { query, reply }));
+        }
+        self.reads_waiting += 1;
+        self.reads.entry(index).or_default().push((query, reply));
+        Ok(None)
+    }
+
+    /// Reads whose entries are submitted by now, or all of them once the host is in quarantine.
+    pub(super) fn take_reads(&mut self) -> Vec<(Bytes, R)> {
+        if self.reads.is_empty() {
+            return Vec::new();
+        }
+        let later = match self.quarantine {
+            Some(_) => BTreeMap::new(),
+            None => self.reads.split_off(&self.submitted.next()),
+        };
+        let due = std::mem::replace(&mut self.reads, later);
+        let due: Vec<_> = due.into_values().flatten().collect();
+        self.reads_waiting -= due.len();
+        due
+    }
+
+    /// Has a job done: at once, or by the thread that `outputs` goes to.
+    pub(super) fn give(&mut self, job: Job<R>, outputs: &mut Vec<Output<R>>) -> Option<Done<R>> {
+        match &mut self.inline {
+            Some(host) => Some(host.run(job)),
+            None => {
+                self.jobs += 1;
+                outputs.push(Output::Job(job));
+                None
             }
-            self.flush(&mut batch, &mut done);
-            let outcome = match entry.kind {
-                EntryKind::Activate => {
-                    Outcome::Activated(*self.activated.get_or_insert(entry.id.index))
-                }
-                _ => Outcome::Nothing,
-            };
-            done.push(Applied {
-                id: entry.id,
-                outcome,
-            });
         }
-        self.flush(&mut batch, &mut done);
-        done
     }
 
-    fn flush(&mut self, batch: &mut Vec<Command<'_>>, done: &mut Vec<Applied>) {
-        if batch.is_empty() {
-            return;
-        }
-        let replies = self.machine.apply(batch);
-        assert_eq!(
-            replies.len(),
-            batch.len(),
-            "a machine answers every command"
-        );
-        let applied = batch.drain(..).zip(replies);
-        done.extend(applied.map(|(command, reply)| Applied {
-            id: command.id,
-            outcome: Outcome::Command(reply),
-        }));
-    }
-
-    pub(super) fn read(&self, query: &[u8]) -> Result<Answer, Refusal> {
-        let reply = self
-            .machine
-            .read(query)
-            .map_err(|why| Refusal::RefusedByMachine(why.0))?;
-        Ok(Answer::Read {
-            reply,
-            applied: self.applied,
-        })
+    /// A thread has done a job.
+    pub(super) fn on_done(&mut self) {
+        self.jobs -= 1;
     }
 }

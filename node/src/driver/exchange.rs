@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message};
 
+use super::Driver;
 use super::interface::{Envelope, Output};
-use super::{Driver, entry};
+use crate::entry;
+use crate::host::Control;
 
 impl<R> Driver<R> {
     pub(super) fn receive(&mut self, envelope: Envelope) {
@@ -62,7 +64,9 @@ impl<R> Driver<R> {
             let (encoded, after) = rest.split_at(decoded.size);
             let index = decoded.id.index;
             if (from..=to).contains(&index) {
-                if decoded.kind == EntryKind::Activate {
+                if decoded.kind == EntryKind::Control
+                    && Control::decode(decoded.payload) == Some(Control::Activate)
+                {
                     self.activate_entry.get_or_insert(index);
                 }
                 self.log.push_encoded(index, encoded);

@@ -1,10 +1,15 @@
 //! What goes into a turn and what comes out: the only face that `api`, `peer` and the simulator see.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use kontiki_raft::{
     ChangeRequest, ClusterId, Configuration, Index, LogId, Message, Purpose, Role, ServerId, Term,
     Time,
 };
+
+use crate::host::{Done, Job, Quarantine};
+use crate::machine::{Effect, Version};
 
 /// A message between two servers of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +96,8 @@ pub enum Input<R> {
         /// Who asks.
         reply: R,
     },
+    /// The host on its thread has done a job.
+    Done(Done<R>),
     /// Describe yourself. Answer: `Status`.
     Status {
         /// Who asks.
@@ -108,7 +115,6 @@ pub enum Until {
 }
 
 /// What the driver wants done, in order.
-#[derive(Debug)]
 pub enum Output<R> {
     /// Send this; it may get lost.
     Send(Envelope),
@@ -116,6 +122,24 @@ pub enum Output<R> {
     Reply(R, Result<Answer, Refusal>),
     /// Role, term or leader changed.
     Standing(Standing),
+    /// For the host on its thread, in order.
+    Job(Job<R>),
+    /// Something that the machine wants done, at most once.
+    Effect(Effect),
+}
+
+impl<R: std::fmt::Debug> std::fmt::Debug for Output<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Send(envelope) => f.debug_tuple("Send").field(envelope).finish(),
+            Self::Reply(reply, result) => {
+                f.debug_tuple("Reply").field(reply).field(result).finish()
+            }
+            Self::Standing(standing) => f.debug_tuple("Standing").field(standing).finish(),
+            Self::Job(job) => f.debug_tuple("Job").field(job).finish(),
+            Self::Effect(_) => f.write_str("Effect"),
+        }
+    }
 }
 
 /// Who leads, as far as this server knows.
@@ -233,6 +257,9 @@ pub enum Refusal {
     /// Not a voter of the configuration in force.
     #[error("{0} is not a voter")]
     NotAVoter(ServerId),
+    /// This server has stopped applying and serving; the text says why. Others may serve.
+    #[error("this server is quarantined: {0}")]
+    Quarantined(String),
     /// Nobody took over within an election timeout.
     #[error("nobody took over within an election timeout")]
     TransferFailed,
@@ -284,6 +311,12 @@ pub struct Status {
     pub term_committed: bool,
     /// Name of the machine.
     pub machine: &'static str,
+    /// Version of the machine in force.
+    pub version: Version,
+    /// Versions that this program can run.
+    pub versions: RangeInclusive<Version>,
+    /// Why this server is quarantined, if it is.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What a leader knows of another server.

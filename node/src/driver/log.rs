@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use kontiki_raft::{EntryKind, Index, LogId};
 
-use super::entry::{self, Decoded};
+use crate::entry::{self, Decoded};
 
 /// Bytes of a chunk, unless a single entry is larger.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -108,6 +108,33 @@ impl PayloadLog {
         entry::decode_trusted(encoded)
     }
 
+    /// The last of the entries `first..=last` that fit into so many bytes, at least `first`.
+    pub(super) fn end_of_batch(&self, first: Index, last: Index, bytes_max: usize) -> Index {
+        let start = self
+            .chunk_of(first)
+            .expect("only what is held is handed on");
+        let mut bytes = 0;
+        let mut end = first;
+        for chunk in self.chunks.range(start..) {
+            let from = first.max(chunk.first);
+            let to = last.min(chunk.last());
+            if from > to {
+                break;
+            }
+            let size = chunk.offset(to.next()) - chunk.offset(from);
+            if bytes + size <= bytes_max {
+                (bytes, end) = (bytes + size, to);
+                continue;
+            }
+            let room = bytes_max - bytes;
+            let begin = chunk.offset(from);
+            let fits = |at: &Index| chunk.offset(at.next()) - begin <= room;
+            let taken = (from.0..=to.0).map(Index).take_while(fits).last();
+            return taken.unwrap_or(end);
+        }
+        end
+    }
+
     /// The entries `first..=last` as they are sent; empty if `last` is before `first`.
     pub(super) fn encoded(&mut self, first: Index, last: Index) -> Bytes {
         if last < first {
@@ -188,6 +215,24 @@ mod tests {
                 rest = &rest[decoded.size..];
             }
             assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_batch_ends_where_its_bytes_do_and_has_one_entry_at_least() {
+        let (mut log, _) = filled(40);
+        for max in [0, 1, 600, 5000, 100_000, 1 << 20, 64 << 20] {
+            let mut first = Index(1);
+            while first <= Index(40) {
+                let end = log.end_of_batch(first, Index(40), max);
+                assert!(end >= first && end <= Index(40));
+                let size = log.encoded(first, end).len();
+                assert!(size <= max || end == first, "{size} bytes of {max}");
+                if end < Index(40) {
+                    assert!(log.encoded(first, end.next()).len() > max, "one more fits");
+                }
+                first = end.next();
+            }
         }
     }
 

@@ -7,10 +7,9 @@
 //! - `exchange` messages in and out; `serve` requests; `view` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are;
 //! - `requests` who waits for what;
-//! - `applier` the machine, and what else follows from applied entries.
+//! - `applier` feeds the host of the machine, which may live on another thread.
 
 mod applier;
-mod entry;
 mod exchange;
 mod interface;
 mod log;
@@ -30,7 +29,8 @@ use samples::Samples;
 pub use interface::*;
 pub use samples::Stage;
 
-use crate::machine::StateMachine;
+use crate::host::{Batch, Done, Host, Job, Quarantine};
+use crate::machine::{StateMachine, StopReason};
 
 /// Initial voters of a cluster.
 pub const INITIAL_VOTERS_MAX: usize = 9;
@@ -50,7 +50,7 @@ pub struct DriverConfig {
 pub struct Driver<R> {
     raft: Raft,
     log: PayloadLog,
-    applier: Applier,
+    applier: Applier<R>,
     requests: Requests<R>,
     activate: bool,
     cluster: Option<ClusterId>,
@@ -66,23 +66,26 @@ pub struct Driver<R> {
 }
 
 impl<R> Driver<R> {
-    /// A fresh server. `server` must never have been used before.
+    /// A fresh server, and the host of its machine if that is to live on a thread of its own: it is
+    /// given what [`Output::Job`] says, and what it answers goes into [`Input::Done`]. `server` must
+    /// never have been used before.
     pub fn new(
         server: ServerId,
         config: DriverConfig,
         machine: Box<dyn StateMachine>,
         now: Time,
-    ) -> Self {
+    ) -> (Self, Option<Host>) {
+        let (applier, host) = Applier::new(machine);
         let raft = Raft::new(server, config.raft, now);
         let standing = Standing {
             role: raft.role(),
             term: raft.term(),
             leader: None,
         };
-        Self {
+        let driver = Self {
             raft,
             log: PayloadLog::default(),
-            applier: Applier::new(machine),
+            applier,
             requests: Requests::new(config.pending_writes_max),
             activate: config.activate,
             cluster: None,
@@ -93,7 +96,8 @@ impl<R> Driver<R> {
             samples: Samples::default(),
             now,
             engine_outputs: Vec::new(),
-        }
+        };
+        (driver, host)
     }
 
     /// Takes all `inputs`, appends to `outputs` in order, and answers when the next turn is due at
@@ -142,7 +146,7 @@ impl<R> Driver<R> {
                 reply,
             } => {
                 if stale {
-                    self.read_stale(&query, reply, outputs);
+                    self.read_stale(query, reply, outputs);
                 } else {
                     self.ask(Asked::Query { query, reply }, outputs);
                 }
@@ -176,10 +180,15 @@ impl<R> Driver<R> {
             }
             Input::Transfer { target, reply } => self.transfer(target, reply, outputs),
             Input::TriggerElection { reply } => {
-                let result = self.raft.trigger_election(self.now).map_err(Refusal::from);
+                let result = self.raft.trigger_election(self.now);
+                let result = result.map_err(|refused| self.refusal(refused));
                 self.follow_log(&Bytes::new());
                 let result = result.map(|()| Answer::Triggered(self.raft.term()));
                 self.answer(reply, result, outputs);
+            }
+            Input::Done(done) => {
+                self.applier.on_done();
+                self.on_done(done, outputs);
             }
             Input::Status { reply } => {
                 let status = Answer::Status(Box::new(self.status()));
@@ -190,29 +199,97 @@ impl<R> Driver<R> {
 
     // --- the end of a turn --------------------------------------------------------------------
 
+    /// Hands over what is committed, and what waits for it.
     fn apply(&mut self, outputs: &mut Vec<Output<R>>) {
         let commit = self.raft.commit();
-        if commit == self.applier.applied() {
-            return;
+        if commit > self.applier.applied() {
+            self.samples.on_committed(commit, self.now);
         }
-        self.samples.on_committed(commit, self.now);
+        while let Some(job) = self.applier.next_batch(&mut self.log, commit) {
+            self.give(job, outputs);
+        }
+        for (query, reply) in self.applier.take_reads() {
+            match self.applier.quarantine().cloned() {
+                Some(why) => self.answer(reply, Err(Refusal::Quarantined(why)), outputs),
+                None => self.give(Job::Read { query, reply }, outputs),
+            }
+        }
+    }
+
+    fn give(&mut self, job: Job<R>, outputs: &mut Vec<Output<R>>) {
+        if let Some(done) = self.applier.give(job, outputs) {
+            self.on_done(done, outputs);
+        }
+    }
+
+    fn on_done(&mut self, done: Done<R>, outputs: &mut Vec<Output<R>>) {
+        match done {
+            Done::Applied(batch) => self.on_applied(*batch, outputs),
+            Done::Read {
+                reply,
+                result,
+                quarantine,
+            } => {
+                self.answer(reply, result, outputs);
+                if let Some(why) = quarantine {
+                    self.quarantine(why, outputs);
+                }
+            }
+            Done::Told(mut effects) => {
+                let effects = effects.take().into_iter().map(|(_, effect)| effect);
+                outputs.extend(effects.map(Output::Effect));
+            }
+            Done::Quarantined(why) => self.quarantine(why, outputs),
+        }
+    }
+
+    fn on_applied(&mut self, mut batch: Batch, outputs: &mut Vec<Output<R>>) {
         let from = self.applier.applied();
-        for applied in self.applier.apply(&self.log, commit) {
+        let through = batch.status.applied.index;
+        self.applier.on_status(batch.status);
+        // An effect is the leader's whose entry it is: of no other server, and not after its term.
+        let term = self.raft.term();
+        let is_leader = self.raft.role() == Role::Leader;
+        for (id, effect) in batch.effects.take() {
+            if is_leader && id.term == term {
+                outputs.push(Output::Effect(effect));
+            }
+        }
+        for applied in batch.entries {
             let mut applied = Some(applied);
             while let Some(index) = applied.as_ref().map(|applied| applied.id.index)
                 && let Some((id, reply)) = self.requests.take_write(index)
             {
                 let Some(reply) = reply else { continue };
                 let result = match applied.take_if(|applied| applied.id == id) {
-                    Some(applied) => Ok(applied.into_answer()),
+                    Some(applied) => applied.into_answer(),
                     // Another entry took its place for ever.
                     None => Err(self.not_leader()),
                 };
                 self.answer(reply, result, outputs);
             }
         }
-        self.counters.applied += commit.0 - from.0;
-        self.samples.on_applied(commit, self.now);
+        self.counters.applied += through.0 - from.0;
+        self.samples.on_applied(through, self.now);
+    }
+
+    /// Stops applying, campaigning and serving; keeps log and memory.
+    fn quarantine(&mut self, why: Quarantine, outputs: &mut Vec<Output<R>>) {
+        if !self.applier.on_quarantine(why) {
+            return;
+        }
+        self.raft.retire(self.now);
+        self.follow_log(&Bytes::new());
+        for (_, reply) in self.requests.take_writes() {
+            if let Some(reply) = reply {
+                self.answer(reply, Err(Refusal::OutcomeUnknown), outputs);
+            }
+        }
+    }
+
+    /// The server ends: tells the machine why.
+    pub fn stop(&mut self, reason: StopReason, outputs: &mut Vec<Output<R>>) {
+        self.give(Job::Stop(reason), outputs);
     }
 
     /// Answers those whose wish has come true, or cannot any more.
@@ -255,6 +332,9 @@ impl<R> Driver<R> {
             return;
         }
         let was = std::mem::replace(&mut self.standing, standing);
+        if standing.role != was.role && self.applier.quarantine().is_none() {
+            self.give(Job::Role(standing.role), outputs);
+        }
         self.counters.elected +=
             u64::from(standing.role == Role::Leader && was.role != Role::Leader);
         self.counters.campaigns +=

@@ -100,6 +100,11 @@ impl<R> Requests<R> {
         Some((LogId { term, index }, first.remove()))
     }
 
+    /// Takes all of them.
+    pub(super) fn take_writes(&mut self) -> BTreeMap<(Index, Term), Option<R>> {
+        std::mem::take(&mut self.writes)
+    }
+
     pub(super) fn next_read(&mut self) -> ReadId {
         self.last_read = ReadId(self.last_read.0 + 1);
         self.last_read

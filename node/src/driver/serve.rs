@@ -5,7 +5,9 @@ use kontiki_raft::{ClusterId, Configuration, EntryKind, Index, LogId, ReadId, Ro
 
 use super::interface::{Answer, Output, Refusal};
 use super::requests::Asked;
-use super::{Driver, INITIAL_VOTERS_MAX, entry};
+use super::{Driver, INITIAL_VOTERS_MAX};
+use crate::entry;
+use crate::host::Control;
 
 impl<R> Driver<R> {
     pub(super) fn bootstrap(
@@ -63,10 +65,7 @@ impl<R> Driver<R> {
                 return Err(Refusal::NotActivated);
             }
             self.requests.check_room_for_write()?;
-            self.applier
-                .machine()
-                .validate(command)
-                .map_err(|why| Refusal::RefusedByMachine(why.0))
+            self.applier.validate(command)
         } else {
             Err(self.not_leader())
         }
@@ -85,10 +84,10 @@ impl<R> Driver<R> {
             let refusal = self.not_leader();
             return self.answer(reply, Err(refusal), outputs);
         }
-        if let Some(index) = self.applier.activated() {
+        if let Some(index) = self.applier.status().activated {
             return self.answer(reply, Ok(Answer::Activated(index)), outputs);
         }
-        match self.propose(EntryKind::Activate, &[]) {
+        match self.propose(EntryKind::Control, &Control::Activate.encode()) {
             Ok(id) => {
                 self.activate_entry.get_or_insert(id.index);
                 self.requests.wait_for_write(id, Some(reply));
@@ -102,19 +101,27 @@ impl<R> Driver<R> {
         if self.activate
             && self.activate_entry.is_none()
             && self.raft.is_term_committed()
-            && let Ok(id) = self.propose(EntryKind::Activate, &[])
+            && let Ok(id) = self.propose(EntryKind::Control, &Control::Activate.encode())
         {
             self.activate_entry = Some(id.index);
             self.requests.wait_for_write(id, None);
         }
     }
 
-    pub(super) fn read_stale(&mut self, query: &[u8], reply: R, outputs: &mut Vec<Output<R>>) {
+    pub(super) fn read_stale(&mut self, query: Bytes, reply: R, outputs: &mut Vec<Output<R>>) {
         if self.raft.role() == Role::Joiner {
             return self.answer(reply, Err(Refusal::NotAMember), outputs);
         }
-        let result = self.applier.read(query);
-        self.answer(reply, result, outputs);
+        self.read(Index(0), query, reply, outputs);
+    }
+
+    /// Has the machine answer once everything through `index` is applied.
+    fn read(&mut self, index: Index, query: Bytes, reply: R, outputs: &mut Vec<Output<R>>) {
+        match self.applier.read(index, query, reply) {
+            Ok(Some(job)) => self.give(job, outputs),
+            Ok(None) => {}
+            Err((reply, refusal)) => self.answer(reply, Err(refusal), outputs),
+        }
     }
 
     /// Asks for something that leadership must be confirmed for first.
@@ -135,14 +142,9 @@ impl<R> Driver<R> {
         index: Index,
         outputs: &mut Vec<Output<R>>,
     ) -> bool {
-        assert!(
-            self.applier.applied() >= index,
-            "a turn applies before it answers"
-        );
         match self.requests.take_read(id) {
             Asked::Query { query, reply } => {
-                let result = self.applier.read(&query);
-                self.answer(reply, result, outputs);
+                self.read(index, query, reply, outputs);
                 false
             }
             Asked::Change {
@@ -211,6 +213,9 @@ impl<R> Driver<R> {
     pub(super) fn refusal(&self, refused: kontiki_raft::Refused) -> Refusal {
         match refused {
             kontiki_raft::Refused::NotLeader(_) => self.not_leader(),
+            kontiki_raft::Refused::Retired => {
+                Refusal::Quarantined(self.applier.quarantine().cloned().unwrap_or_default())
+            }
             other => Refusal::from(other),
         }
     }
@@ -233,6 +238,7 @@ impl From<kontiki_raft::Refused> for Refusal {
                 Self::BelowMinMajority { left, min_majority }
             }
             Refused::NotAVoter(server) => Self::NotAVoter(server),
+            Refused::Retired => Self::Quarantined("it never leads again".into()),
         }
     }
 }

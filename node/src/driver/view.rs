@@ -36,6 +36,8 @@ impl<R> Driver<R> {
         let (index, configuration) = self.raft.configuration();
         let committed = self.raft.committed_configuration();
         let is_voter = committed.1.is_voter(self.raft.id());
+        let host = self.applier.status();
+        let quarantine = self.applier.quarantine().cloned();
         Status {
             cluster: self.cluster,
             server: self.raft.id(),
@@ -50,15 +52,18 @@ impl<R> Driver<R> {
                 configuration: configuration.clone(),
             },
             progress: self.peer_statuses(),
-            activated: self.applier.activated().is_some(),
+            activated: host.activated.is_some(),
             // A server is made a voter only once it has caught up, and an initial one starts with
             // all there is: to be a voter of a committed configuration is to have caught up once.
-            ready: is_voter && self.applier.activated().is_some(),
+            ready: is_voter && host.activated.is_some() && quarantine.is_none(),
             min_majority: self.raft.config().min_majority,
             serving: self.raft.is_serving(self.now),
             transferring: self.raft.is_transferring(),
             term_committed: self.raft.is_term_committed(),
-            machine: self.applier.machine().name(),
+            machine: self.applier.name(),
+            version: host.version,
+            versions: self.applier.versions(),
+            quarantine,
         }
     }
 
@@ -90,8 +95,8 @@ impl<R> Driver<R> {
         &self.raft
     }
 
-    /// The machine, to look at.
-    pub fn machine(&self) -> &dyn StateMachine {
+    /// The machine, to look at, unless it lives on another thread.
+    pub fn machine(&self) -> Option<&dyn StateMachine> {
         self.applier.machine()
     }
 }

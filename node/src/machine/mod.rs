@@ -3,7 +3,17 @@
 pub mod counter;
 pub mod kv;
 
-use kontiki_raft::LogId;
+mod effects;
+mod view;
+
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use kontiki_raft::{Configuration, LogId, Role};
+
+pub use effects::{Effect, Effects};
+pub use view::{BytesView, View};
 
 /// One command to apply.
 #[derive(Clone, Copy, Debug)]
@@ -19,21 +29,123 @@ pub struct Command<'a> {
 #[error("{0}")]
 pub struct Refused(pub String);
 
+/// A snapshot does not hold the state of this machine; the text says what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RestoreError(pub String);
+
+impl From<std::io::Error> for RestoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Version of the logic of [`StateMachine::apply`]. The first is 1.
+pub type Version = u32;
+
+/// Looks at a command before it is proposed. Shared: it may be called on any thread.
+pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), Refused> + Send + Sync>;
+
+/// Where a machine is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the node thread, between two messages. For machines whose every call takes microseconds:
+    /// whatever it takes, heartbeats wait for.
+    Inline,
+    /// On a thread of its own. However long a call takes, the server goes on hearing and being heard;
+    /// reads and the answers to writes wait.
+    Thread,
+}
+
+/// Why a machine is stopped (ExRaft's `terminate`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The server hands over and ends.
+    Graceful,
+    /// The server was told to end at once; the text is the caller's.
+    Told(String),
+}
+
 /// A deterministic machine over bytes.
 ///
-/// Every server applies the same commands in the same order, so `apply` must depend on nothing but
-/// the machine's state and the command: no clock, no randomness, no I/O.
+/// Every server applies the same commands in the same order, so what [`apply`](Self::apply) does must
+/// depend on nothing but the state, the version and the command: no clock, no randomness, no I/O. A
+/// machine over types of one's own is written with less code as a [`TypedMachine`].
+///
+/// # When it misbehaves
+///
+/// - *It panics* in `apply`, `read`, `on_configuration` or `restore`: the server is quarantined. It
+///   stops applying, campaigning and serving, keeps its memory, and says so in its status. If the
+///   command makes every server panic, all of them stop before it, and nothing is lost.
+/// - *It takes long*: with [`Place::Thread`] nothing but its own answers waits. Writes are refused
+///   with `RESOURCE_EXHAUSTED` once too much is committed and not applied.
+/// - *An effect fails*: counted and logged; the write stands.
+#[expect(unused_variables, reason = "the defaults look at nothing")]
 pub trait StateMachine: Send {
     /// Its name in status and manifests, lower case.
     fn name(&self) -> &'static str;
 
-    /// Looks at a command before it is proposed (ExRaft's `command?`). Advisory: `apply` must cope
-    /// with any bytes.
-    fn validate(&self, command: &[u8]) -> Result<(), Refused>;
+    /// Versions of `apply` that this program can run. The leader raises the version in force, by an
+    /// entry of the log, to the highest that every server of the cluster can run; it never falls.
+    fn versions(&self) -> RangeInclusive<Version> {
+        1..=1
+    }
+
+    /// Where it is called. Asked once.
+    fn place(&self) -> Place {
+        Place::Thread
+    }
+
+    /// What looks at commands before they are proposed (ExRaft's `command?`). Asked once. Advisory:
+    /// `apply` must cope with any bytes.
+    fn validator(&self) -> Validator {
+        Arc::new(|_| Ok(()))
+    }
 
     /// Applies a batch of committed commands in order; one reply for each, in the same order.
-    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>>;
+    ///
+    /// `effects` collects what is to be done once, by the leader that proposed the command (ExRaft's
+    /// side effects).
+    fn apply(
+        &mut self,
+        version: Version,
+        batch: &[Command<'_>],
+        effects: &mut Effects,
+    ) -> Vec<Vec<u8>>;
 
     /// Answers a query from the state as it is.
+    ///
+    /// # Errors
+    /// The machine knows no such query.
     fn read(&self, query: &[u8]) -> Result<Vec<u8>, Refused>;
+
+    /// A configuration was committed (ExRaft's `handle_system_write`). Part of the replicated order:
+    /// it may change the state.
+    fn on_configuration(
+        &mut self,
+        id: LogId,
+        configuration: &Configuration,
+        effects: &mut Effects,
+    ) {
+    }
+
+    /// This server's role changed (ExRaft's `transition`). It is not replicated: the state that
+    /// commands see must not depend on it. Its effects run whatever the role.
+    fn on_role(&mut self, role: Role, effects: &mut Effects) {}
+
+    /// The state as it is now, to be written out while `apply` goes on. Must be cheap, ideally O(1):
+    /// the machine is not called while it is taken.
+    fn snapshot(&self) -> Box<dyn View>;
+
+    /// Takes the state that a [`View`] of the same machine wrote, in place of its own.
+    ///
+    /// # Errors
+    /// `reader` does not hold such a state; the server then asks for it anew, and keeps nothing.
+    fn restore(&mut self, version: Version, reader: &mut dyn Read) -> Result<(), RestoreError>;
+
+    /// Bytes of memory that the state takes, roughly.
+    fn size(&self) -> usize;
+
+    /// The server ends (ExRaft's `terminate`). Not called when the process is killed.
+    fn stop(&mut self, reason: &StopReason) {}
 }

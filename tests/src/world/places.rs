@@ -52,7 +52,8 @@ impl World {
             ..self.raft.clone()
         };
         let machine = Box::new(Registers::new(record.clone()));
-        let driver = Driver::new(server, config, machine, clock.local(self.now));
+        let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
+        assert!(away.is_none(), "the registers live in the driver");
         let status = driver.status();
         if self.address.values().any(|taken| *taken == place) {
             self.tally.add("process: restart as a new incarnation");

@@ -152,7 +152,8 @@ impl World {
                     self.send(place, envelope);
                 }
                 Output::Reply(id, result) => self.replied(place, id, result),
-                Output::Standing(_) => {}
+                Output::Standing(_) | Output::Effect(_) => {}
+                Output::Job(_) => unreachable!("the registers live in the driver"),
             }
         }
         self.keep_connected(server, place);

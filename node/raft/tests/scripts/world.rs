@@ -363,7 +363,7 @@ fn describe_entry(entry: &EntryMeta) -> String {
     let kind = match &entry.kind {
         EntryKind::Noop => "no-op".to_owned(),
         EntryKind::Command => "command".to_owned(),
-        EntryKind::Activate => "activate".to_owned(),
+        EntryKind::Control => "control".to_owned(),
         EntryKind::Configuration(configuration) => describe_configuration(configuration),
     };
     format!("{kind} @{}", entry.term.0)

@@ -74,6 +74,11 @@ fn every_refusal_of_a_write() {
         (below, FailedPrecondition, "BELOW_MIN_MAJORITY"),
         (Refusal::NotAVoter(id), FailedPrecondition, "NOT_A_VOTER"),
         (Refusal::TransferFailed, Unavailable, "TRANSFER_FAILED"),
+        (
+            Refusal::Quarantined("no".into()),
+            Unavailable,
+            "QUARANTINED",
+        ),
     ] {
         let expected = (code, reason.into(), "FAILED".into());
         assert_eq!(seen(&ApiError::Write(Failure::Refused(refusal))), expected);

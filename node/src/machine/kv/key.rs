@@ -26,6 +26,11 @@ impl Key {
         }
     }
 
+    /// Bytes of the allocation that a key needs.
+    pub(super) fn boxed_bytes(key: &[u8]) -> usize {
+        if key.len() > INLINE_MAX { key.len() } else { 0 }
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Inline { len, bytes } => &bytes[..usize::from(*len)],

@@ -6,9 +6,13 @@
 
 mod codec;
 mod key;
+mod snapshot;
 
-use std::collections::BTreeMap;
+use std::io::Read;
 use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 pub use codec::{
     KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD, RANGE_BYTES_MAX,
@@ -16,18 +20,30 @@ pub use codec::{
 };
 use key::Key;
 
-use super::{Command, Refused, StateMachine};
+use super::{
+    Command, Effects, Place, Refused, RestoreError, StateMachine, Validator, Version, View,
+};
 
 /// Bytes of a record before its value: the two revisions.
 const HEAD: usize = 16;
 
+/// Memory that a record takes besides the bytes of a boxed key and of its value: its place in a tree
+/// whose leaves are two thirds full, and the counts of its allocation.
+const RECORD_OVERHEAD: usize = 80;
+
 /// The map. A short key lies in the tree itself; a value shares one allocation with its revisions,
 /// so that a small record costs one allocation in all.
-#[derive(Debug, Default)]
+///
+/// The tree is persistent: a clone shares all of it, and a write copies only the nodes on its way
+/// that are still shared. That is what makes a snapshot O(1), and lets it be written out while
+/// writes go on.
+#[derive(Clone, Debug, Default)]
 pub struct Kv {
     /// create:u64 mod:u64 value.
-    records: BTreeMap<Key, Box<[u8]>>,
+    records: OrdMap<Key, Arc<[u8]>>,
     revision: u64,
+    /// See [`StateMachine::size`].
+    size: usize,
 }
 
 fn revisions(record: &[u8]) -> (u64, u64) {
@@ -39,25 +55,35 @@ fn revisions(record: &[u8]) -> (u64, u64) {
     (number(0), number(8))
 }
 
-fn record(create: u64, modified: u64, value: &[u8]) -> Box<[u8]> {
-    let mut record = Vec::with_capacity(HEAD + value.len());
-    record.extend_from_slice(&create.to_le_bytes());
-    record.extend_from_slice(&modified.to_le_bytes());
-    record.extend_from_slice(value);
-    record.into_boxed_slice()
+fn record(create: u64, modified: u64, value: &[u8]) -> Arc<[u8]> {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(&create.to_le_bytes());
+    head[8..].copy_from_slice(&modified.to_le_bytes());
+    // Of exact length, so that it is collected into its one allocation.
+    head.iter().chain(value).copied().collect()
+}
+
+fn size_of_record(key: &[u8], record: &[u8]) -> usize {
+    RECORD_OVERHEAD + Key::boxed_bytes(key) + record.len()
 }
 
 impl Kv {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Vec<u8> {
         self.revision += 1;
         match self.records.get_mut(key) {
-            Some(old) if old.len() == HEAD + value.len() => {
-                old[8..HEAD].copy_from_slice(&self.revision.to_le_bytes());
-                old[HEAD..].copy_from_slice(value);
-            }
-            Some(old) => *old = record(revisions(old).0, self.revision, value),
+            Some(old) => match Arc::get_mut(old).filter(|old| old.len() == HEAD + value.len()) {
+                Some(bytes) => {
+                    bytes[8..HEAD].copy_from_slice(&self.revision.to_le_bytes());
+                    bytes[HEAD..].copy_from_slice(value);
+                }
+                None => {
+                    self.size = self.size + HEAD + value.len() - old.len();
+                    *old = record(revisions(old).0, self.revision, value);
+                }
+            },
             None => {
                 let record = record(self.revision, self.revision, value);
+                self.size += size_of_record(key, &record);
                 self.records.insert(Key::new(key), record);
             }
         }
@@ -66,9 +92,12 @@ impl Kv {
 
     fn delete(&mut self, key: &[u8]) -> Vec<u8> {
         self.revision += 1;
-        let deleted = self.records.remove(key).is_some();
+        let deleted = self.records.remove(key);
+        if let Some(record) = &deleted {
+            self.size -= size_of_record(key, record);
+        }
         KvReply::Delete {
-            deleted,
+            deleted: deleted.is_some(),
             revision: self.revision,
         }
         .encode()
@@ -96,7 +125,7 @@ impl Kv {
         let mut body = Vec::new();
         for (key, record) in self
             .records
-            .range::<[u8], _>((Bound::Included(start), upper))
+            .range::<_, [u8]>((Bound::Included(start), upper))
         {
             let key = key.as_bytes();
             let size = key.len() + record.len() - HEAD;
@@ -114,23 +143,31 @@ impl Kv {
     }
 }
 
+fn validate(command: &[u8]) -> Result<(), Refused> {
+    match KvCommand::decode(command) {
+        Some(_) => Ok(()),
+        None => Err(Refused(
+            "not a command of the kv machine: use kontiki.kv.v1.Kv, or encode a put or delete \
+             with a key of 1 to 4096 bytes"
+                .into(),
+        )),
+    }
+}
+
 impl StateMachine for Kv {
     fn name(&self) -> &'static str {
         "kv"
     }
 
-    fn validate(&self, command: &[u8]) -> Result<(), Refused> {
-        match KvCommand::decode(command) {
-            Some(_) => Ok(()),
-            None => Err(Refused(
-                "not a command of the kv machine: use kontiki.kv.v1.Kv, or encode a put or delete \
-                 with a key of 1 to 4096 bytes"
-                    .into(),
-            )),
-        }
+    fn place(&self) -> Place {
+        Place::Inline
     }
 
-    fn apply(&mut self, batch: &[Command<'_>]) -> Vec<Vec<u8>> {
+    fn validator(&self) -> Validator {
+        Arc::new(validate)
+    }
+
+    fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
         let mut replies = Vec::with_capacity(batch.len());
         for command in batch {
             replies.push(match KvCommand::decode(command.bytes) {
@@ -150,6 +187,19 @@ impl StateMachine for Kv {
                 "not a query of the kv machine: use kontiki.kv.v1.Kv".into(),
             )),
         }
+    }
+
+    fn snapshot(&self) -> Box<dyn View> {
+        Box::new(snapshot::KvView::new(self.clone()))
+    }
+
+    fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+        *self = snapshot::read(reader)?;
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.size
     }
 }
 

@@ -1,5 +1,7 @@
 //! The map against a slow version of itself.
 
+use std::collections::BTreeMap;
+
 use kontiki_raft::LogId;
 use proptest::prelude::*;
 
@@ -8,7 +10,8 @@ use super::*;
 fn write(kv: &mut Kv, command: KvCommand<'_>) -> KvReply {
     let bytes = command.encode();
     let id = LogId::default();
-    let reply = kv.apply(&[Command { id, bytes: &bytes }]).remove(0);
+    let command = Command { id, bytes: &bytes };
+    let reply = kv.apply(1, &[command], &mut Effects::default()).remove(0);
     KvReply::decode(reply.into()).expect("a reply")
 }
 
@@ -119,8 +122,10 @@ fn a_command_that_does_not_decode_changes_nothing() {
     let mut kv = Kv::default();
     let id = LogId::default();
     for bytes in [&b""[..], b"\x01", b"\x02", b"\x09x", b"\x01\xff\xffk"] {
-        assert!(kv.validate(bytes).is_err(), "{bytes:?}");
-        let reply = kv.apply(&[Command { id, bytes }]).remove(0);
+        assert!(validate(bytes).is_err(), "{bytes:?}");
+        let reply = kv
+            .apply(1, &[Command { id, bytes }], &mut Effects::default())
+            .remove(0);
         assert!(matches!(
             KvReply::decode(reply.into()),
             Some(KvReply::Unknown(_))

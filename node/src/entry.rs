@@ -13,28 +13,28 @@ use kontiki_raft::{
 };
 
 /// Bytes before the payload.
-pub(super) const HEADER_BYTES: usize = 25;
+pub(crate) const HEADER_BYTES: usize = 25;
 /// Where the checksummed part begins.
 const CHECKED_FROM: usize = 8;
 
 const NOOP: u8 = 0;
 const CONFIGURATION: u8 = 1;
 const COMMAND: u8 = 2;
-const ACTIVATE: u8 = 3;
+const CONTROL: u8 = 3;
 
 /// Appends one encoded entry to `out`.
-pub(super) fn encode(id: LogId, kind: &EntryKind, command: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(id: LogId, kind: &EntryKind, payload: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; CHECKED_FROM]);
     out.extend_from_slice(&id.term.0.to_le_bytes());
     out.extend_from_slice(&id.index.0.to_le_bytes());
     match kind {
         EntryKind::Noop => out.push(NOOP),
-        EntryKind::Command => {
-            out.push(COMMAND);
-            out.extend_from_slice(command);
+        EntryKind::Command | EntryKind::Control => {
+            let is_command = *kind == EntryKind::Command;
+            out.push(if is_command { COMMAND } else { CONTROL });
+            out.extend_from_slice(payload);
         }
-        EntryKind::Activate => out.push(ACTIVATE),
         EntryKind::Configuration(configuration) => {
             out.push(CONFIGURATION);
             encode_configuration(configuration, out);
@@ -48,16 +48,16 @@ pub(super) fn encode(id: LogId, kind: &EntryKind, command: &[u8], out: &mut Vec<
 
 /// One entry of a batch or a log.
 #[derive(Clone, Debug)]
-pub(super) struct Decoded<'a> {
-    pub(super) id: LogId,
-    pub(super) kind: EntryKind,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Decoded<'a> {
+    pub(crate) id: LogId,
+    pub(crate) kind: EntryKind,
+    pub(crate) payload: &'a [u8],
     /// Header and payload.
-    pub(super) size: usize,
+    pub(crate) size: usize,
 }
 
 impl Decoded<'_> {
-    pub(super) fn meta(&self) -> EntryMeta {
+    pub(crate) fn meta(&self) -> EntryMeta {
         EntryMeta {
             term: self.id.term,
             kind: self.kind.clone(),
@@ -68,7 +68,7 @@ impl Decoded<'_> {
 
 /// Decodes the entry at the front of `bytes`. `None` if it is cut short, its checksum is wrong, or
 /// it is not an entry.
-pub(super) fn decode(bytes: &[u8]) -> Option<Decoded<'_>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Decoded<'_>> {
     let length = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let checksum = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
     let size = HEADER_BYTES.checked_add(length)?;
@@ -80,7 +80,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded<'_>> {
 }
 
 /// As [`decode`], of bytes whose checksum was looked at when they came in.
-pub(super) fn decode_trusted(entry: &[u8]) -> Option<Decoded<'_>> {
+pub(crate) fn decode_trusted(entry: &[u8]) -> Option<Decoded<'_>> {
     let length = u32::from_le_bytes(entry.get(..4)?.try_into().ok()?) as usize;
     let size = HEADER_BYTES + length;
     let payload = entry.get(HEADER_BYTES..size)?;
@@ -92,7 +92,7 @@ pub(super) fn decode_trusted(entry: &[u8]) -> Option<Decoded<'_>> {
     let kind = match entry[24] {
         NOOP => EntryKind::Noop,
         COMMAND => EntryKind::Command,
-        ACTIVATE => EntryKind::Activate,
+        CONTROL => EntryKind::Control,
         CONFIGURATION => EntryKind::Configuration(Box::new(decode_configuration(payload)?)),
         _ => return None,
     };
@@ -212,7 +212,7 @@ mod tests {
         let kinds = [
             EntryKind::Noop,
             EntryKind::Command,
-            EntryKind::Activate,
+            EntryKind::Control,
             EntryKind::Configuration(Box::new(configuration)),
         ];
         for kind in kinds {
@@ -220,7 +220,7 @@ mod tests {
             let decoded = decode(&bytes).expect("decodes");
             assert_eq!((decoded.id.term, decoded.id.index), (Term(3), Index(9)));
             assert_eq!((&decoded.kind, decoded.size), (&kind, bytes.len()));
-            if kind == EntryKind::Command {
+            if matches!(kind, EntryKind::Command | EntryKind::Control) {
                 assert_eq!(decoded.payload, b"hello");
             }
         }

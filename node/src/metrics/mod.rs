@@ -1,5 +1,7 @@
 //! What a node counts. Base units, prefix `kontiki_`, bounded labels only.
 
+mod labels;
+
 use std::time::Duration;
 
 use kontiki_raft::{Configuration, Role};
@@ -14,95 +16,8 @@ use crate::address_book::ServerRef;
 use crate::driver::{Counters, Stage, Status};
 use crate::peer::Lane;
 
-macro_rules! methods {
-    ($($method:ident $name:literal)*) => {
-        /// A method of the services, for counting.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs)] // the names are those of the proto files
-        pub enum Method { $($method),* }
-
-        impl Method {
-            const ALL: &[Self] = &[$(Self::$method),*];
-
-            fn name(self) -> &'static str {
-                match self { $(Self::$method => $name),* }
-            }
-        }
-    };
-}
-
-methods! {
-    Write "kontiki.v1.Data/Write"
-    WriteStream "kontiki.v1.Data/WriteStream"
-    Read "kontiki.v1.Data/Read"
-    Put "kontiki.kv.v1.Kv/Put"
-    Get "kontiki.kv.v1.Kv/Get"
-    Delete "kontiki.kv.v1.Kv/Delete"
-    Range "kontiki.kv.v1.Kv/Range"
-    Bootstrap "kontiki.v1.Admin/Bootstrap"
-    Activate "kontiki.v1.Admin/Activate"
-    AddServer "kontiki.v1.Admin/AddServer"
-    RemoveServer "kontiki.v1.Admin/RemoveServer"
-    ReplaceServer "kontiki.v1.Admin/ReplaceServer"
-    TransferLeadership "kontiki.v1.Admin/TransferLeadership"
-    TriggerElection "kontiki.v1.Admin/TriggerElection"
-    AwaitLeader "kontiki.v1.Admin/AwaitLeader"
-    Status "kontiki.v1.Admin/Status"
-    Introduce "kontiki.v1.Admin/Introduce"
-    Ping "kontiki.v1.Admin/Ping"
-}
-
-impl Method {
-    fn is_write(self) -> bool {
-        use Method::{Delete, Put, Write, WriteStream};
-        matches!(self, Write | WriteStream | Put | Delete)
-    }
-}
-
-/// Why a message to or from a peer was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
-    /// From another cluster.
-    WrongCluster,
-    /// For another incarnation.
-    WrongServer,
-    /// Does not decode.
-    Malformed,
-    /// Its sender is not who said hello.
-    WrongSender,
-    /// An answer, and the stream that its request came by has ended.
-    NoStream,
-    /// The queue to the peer is full.
-    OutboxFull,
-}
-
-const DROPPED: [(Dropped, &str); 6] = [
-    (Dropped::WrongCluster, "wrong_cluster"),
-    (Dropped::WrongServer, "wrong_server"),
-    (Dropped::Malformed, "malformed"),
-    (Dropped::WrongSender, "wrong_sender"),
-    (Dropped::NoStream, "no_stream"),
-    (Dropped::OutboxFull, "outbox_full"),
-];
-
-const ROLES: [(Role, &str); 6] = [
-    (Role::Joiner, "joiner"),
-    (Role::Learner, "learner"),
-    (Role::Follower, "follower"),
-    (Role::PreCandidate, "pre_candidate"),
-    (Role::Candidate, "candidate"),
-    (Role::Leader, "leader"),
-];
-
-/// Stages of a write, by the name of the gap that ends with them.
-const STAGES: [(Stage, &str); 6] = [
-    (Stage::Proposed, "proposed"),
-    (Stage::Appended, "appended"),
-    (Stage::Persisted, "persisted"),
-    (Stage::Committed, "committed"),
-    (Stage::Applied, "applied"),
-    (Stage::Replied, "replied"),
-];
+use labels::{DROPPED, EFFECTED, ROLES, STAGES};
+pub use labels::{Dropped, Effected, Method};
 
 /// All metrics of a node.
 #[derive(Debug)]
@@ -112,6 +27,7 @@ pub struct Metrics {
     /// Of `calls`, those with code OK: looked up once.
     calls_ok: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
+    effects: Vec<IntCounter>,
     sent: [IntCounter; 2],
     stages: Vec<prometheus::Histogram>,
     standing: StandingGauges,
@@ -234,6 +150,12 @@ impl Metrics {
         let dropped = Opts::new("kontiki_peer_messages_dropped_total", "Messages dropped.");
         let dropped: IntCounterVec = add.add(IntCounterVec::new(dropped, &["reason"]));
         let dropped = DROPPED.map(|(_, name)| dropped.with_label_values(&[name]));
+        let effects = Opts::new(
+            "kontiki_effects_total",
+            "Effects of the machine, by outcome.",
+        );
+        let effects: IntCounterVec = add.add(IntCounterVec::new(effects, &["outcome"]));
+        let effects = EFFECTED.map(|(_, name)| effects.with_label_values(&[name]));
         let sent = Opts::new(
             "kontiki_peer_messages_sent_total",
             "Messages queued to peers.",
@@ -249,6 +171,7 @@ impl Metrics {
             calls_ok,
             calls,
             dropped: dropped.into(),
+            effects: effects.into(),
             sent: Lane::ALL.map(|lane| sent.with_label_values(&[lane.name()])),
             stages: STAGES
                 .map(|(_, name)| stages.with_label_values(&[name]))
@@ -294,6 +217,11 @@ impl Metrics {
             gauge: self.pending.clone(),
             count: 0,
         }
+    }
+
+    /// Counts an effect of the machine.
+    pub fn count_effect(&self, outcome: Effected) {
+        self.effects[outcome as usize].inc();
     }
 
     /// Counts a message that was dropped.

@@ -1,0 +1,102 @@
+//! What is asked of a host, and what comes back.
+
+use bytes::Bytes;
+use kontiki_raft::{Index, LogId, Role};
+
+use super::Quarantine;
+use crate::driver::{Answer, Refusal};
+use crate::machine::{Effects, StopReason, Version};
+
+/// Something for the host to do. Jobs are done in the order in which they are given.
+#[derive(Debug)]
+pub enum Job<R> {
+    /// Apply encoded entries, which follow those applied before.
+    Apply {
+        /// Whole entries, as the log stores them.
+        batch: Bytes,
+    },
+    /// Answer a query.
+    Read {
+        /// For the machine.
+        query: Bytes,
+        /// Who asks.
+        reply: R,
+    },
+    /// The role of this server changed.
+    Role(Role),
+    /// The server ends.
+    Stop(StopReason),
+}
+
+/// What a job came to.
+#[derive(Debug)]
+pub enum Done<R> {
+    /// Entries were applied.
+    Applied(Box<Batch>),
+    /// A query was answered.
+    Read {
+        /// Who asked.
+        reply: R,
+        /// The answer.
+        result: Result<Answer, Refusal>,
+        /// The machine is in quarantine.
+        quarantine: Option<Quarantine>,
+    },
+    /// The machine was told something; these effects run whatever the role.
+    Told(Effects),
+    /// The machine panicked, now or before.
+    Quarantined(Quarantine),
+}
+
+/// Entries that were applied, in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Each with what it came to.
+    pub entries: Vec<Applied>,
+    /// To be run where the entry's leader is.
+    pub effects: Effects,
+    /// Afterwards.
+    pub status: HostStatus,
+}
+
+/// An entry that was applied.
+#[derive(Debug)]
+pub struct Applied {
+    /// Which.
+    pub id: LogId,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+impl Applied {
+    /// For whoever waits for the entry.
+    pub fn into_answer(self) -> Result<Answer, Refusal> {
+        Ok(match self.outcome {
+            Outcome::Reply(reply) => Answer::Written { reply, id: self.id },
+            Outcome::Activated(index) => Answer::Activated(index),
+            Outcome::Nothing => Answer::Done,
+        })
+    }
+}
+
+/// What an entry came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The machine's reply.
+    Reply(Vec<u8>),
+    /// Client writes are accepted since this entry.
+    Activated(Index),
+    /// Nothing to tell.
+    Nothing,
+}
+
+/// Where a host stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostStatus {
+    /// The last entry applied.
+    pub applied: LogId,
+    /// The first Activate entry, once applied.
+    pub activated: Option<Index>,
+    /// Version of the machine in force.
+    pub version: Version,
+}

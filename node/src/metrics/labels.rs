@@ -1,0 +1,112 @@
+//! What metrics tell apart: a bounded set of labels for each.
+
+use kontiki_raft::Role;
+
+use crate::driver::Stage;
+
+macro_rules! methods {
+    ($($method:ident $name:literal)*) => {
+        /// A method of the services, for counting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)] // the names are those of the proto files
+        pub enum Method { $($method),* }
+
+        impl Method {
+            pub(super) const ALL: &[Self] = &[$(Self::$method),*];
+
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$method => $name),* }
+            }
+        }
+    };
+}
+
+methods! {
+    Write "kontiki.v1.Data/Write"
+    WriteStream "kontiki.v1.Data/WriteStream"
+    Read "kontiki.v1.Data/Read"
+    Put "kontiki.kv.v1.Kv/Put"
+    Get "kontiki.kv.v1.Kv/Get"
+    Delete "kontiki.kv.v1.Kv/Delete"
+    Range "kontiki.kv.v1.Kv/Range"
+    Bootstrap "kontiki.v1.Admin/Bootstrap"
+    Activate "kontiki.v1.Admin/Activate"
+    AddServer "kontiki.v1.Admin/AddServer"
+    RemoveServer "kontiki.v1.Admin/RemoveServer"
+    ReplaceServer "kontiki.v1.Admin/ReplaceServer"
+    TransferLeadership "kontiki.v1.Admin/TransferLeadership"
+    TriggerElection "kontiki.v1.Admin/TriggerElection"
+    AwaitLeader "kontiki.v1.Admin/AwaitLeader"
+    Status "kontiki.v1.Admin/Status"
+    Introduce "kontiki.v1.Admin/Introduce"
+    Ping "kontiki.v1.Admin/Ping"
+}
+
+impl Method {
+    pub(super) fn is_write(self) -> bool {
+        use Method::{Delete, Put, Write, WriteStream};
+        matches!(self, Write | WriteStream | Put | Delete)
+    }
+}
+
+/// Why a message to or from a peer was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// From another cluster.
+    WrongCluster,
+    /// For another incarnation.
+    WrongServer,
+    /// Does not decode.
+    Malformed,
+    /// Its sender is not who said hello.
+    WrongSender,
+    /// An answer, and the stream that its request came by has ended.
+    NoStream,
+    /// The queue to the peer is full.
+    OutboxFull,
+}
+
+pub(super) const DROPPED: [(Dropped, &str); 6] = [
+    (Dropped::WrongCluster, "wrong_cluster"),
+    (Dropped::WrongServer, "wrong_server"),
+    (Dropped::Malformed, "malformed"),
+    (Dropped::WrongSender, "wrong_sender"),
+    (Dropped::NoStream, "no_stream"),
+    (Dropped::OutboxFull, "outbox_full"),
+];
+
+pub(super) const ROLES: [(Role, &str); 6] = [
+    (Role::Joiner, "joiner"),
+    (Role::Learner, "learner"),
+    (Role::Follower, "follower"),
+    (Role::PreCandidate, "pre_candidate"),
+    (Role::Candidate, "candidate"),
+    (Role::Leader, "leader"),
+];
+
+/// Stages of a write, by the name of the gap that ends with them.
+pub(super) const STAGES: [(Stage, &str); 6] = [
+    (Stage::Proposed, "proposed"),
+    (Stage::Appended, "appended"),
+    (Stage::Persisted, "persisted"),
+    (Stage::Committed, "committed"),
+    (Stage::Applied, "applied"),
+    (Stage::Replied, "replied"),
+];
+
+/// What became of an effect of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effected {
+    /// It was run.
+    Done,
+    /// It was run, and answered an error.
+    Failed,
+    /// Too many waited.
+    Dropped,
+}
+
+pub(super) const EFFECTED: [(Effected, &str); 3] = [
+    (Effected::Done, "done"),
+    (Effected::Failed, "failed"),
+    (Effected::Dropped, "dropped"),
+];
