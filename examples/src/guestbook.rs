@@ -38,7 +38,7 @@ impl StateMachine for Guestbook {
     }
 
     fn validator(&self) -> Validator {
-        Arc::new(|command| parse(command).map(|_| ()))
+        Arc::new(|_, command| parse(command).map(|_| ()))
     }
 
     /// Each reply is the number of lines in the book.

@@ -73,7 +73,7 @@ impl StateMachine for Registers {
     }
 
     fn validator(&self) -> Validator {
-        Arc::new(|command| match parse(command) {
+        Arc::new(|_, command| match parse(command) {
             Some(_) => Ok(()),
             None => Err(Refused("a command is a key and 8 bytes of value".into())),
         })

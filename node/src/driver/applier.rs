@@ -66,7 +66,8 @@ impl<R> Applier<R> {
     }
 
     pub(super) fn validate(&self, command: &[u8]) -> Result<(), Refusal> {
-        (self.validator)(command).map_err(|why| Refusal::RefusedByMachine(why.0))
+        (self.validator)(self.status.version, command)
+            .map_err(|why| Refusal::RefusedByMachine(why.0))
     }
 
     pub(super) fn name(&self) -> &'static str {

@@ -52,7 +52,7 @@ impl StateMachine for Counter {
     }
 
     fn validator(&self) -> Validator {
-        Arc::new(validate)
+        Arc::new(|_, command| validate(command))
     }
 
     fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {

@@ -4,6 +4,7 @@ pub mod counter;
 pub mod kv;
 
 mod effects;
+mod typed;
 mod view;
 
 use std::io::Read;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use kontiki_raft::{Configuration, LogId, Role};
 
 pub use effects::{Effect, Effects};
+pub use typed::{Typed, TypedMachine};
 pub use view::{BytesView, View};
 
 /// One command to apply.
@@ -43,8 +45,9 @@ impl From<std::io::Error> for RestoreError {
 /// Version of the logic of [`StateMachine::apply`]. The first is 1.
 pub type Version = u32;
 
-/// Looks at a command before it is proposed. Shared: it may be called on any thread.
-pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), Refused> + Send + Sync>;
+/// Looks at a command before it is proposed, with the version in force. Shared: it may be called on
+/// any thread.
+pub type Validator = Arc<dyn Fn(Version, &[u8]) -> Result<(), Refused> + Send + Sync>;
 
 /// Where a machine is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ pub trait StateMachine: Send {
     /// What looks at commands before they are proposed (ExRaft's `command?`). Asked once. Advisory:
     /// `apply` must cope with any bytes.
     fn validator(&self) -> Validator {
-        Arc::new(|_| Ok(()))
+        Arc::new(|_, _| Ok(()))
     }
 
     /// Applies a batch of committed commands in order; one reply for each, in the same order.
