@@ -1,13 +1,19 @@
 //! The commands of a script. Servers are named by their numbers.
 //!
 //! ```text
-//! start 1 2 3 [min_majority=2]   fresh servers          bootstrap 1 2 3      all know each other
+//! start 1 2 3 [min_majority=2]   fresh servers, with settings of `Config` (see `set`)
+//! bootstrap 1 2 3  all know each other
 //! timeout 1        time passes until 1 is due           advance 100          milliseconds, for all
 //! deliver [1 2]    the first message (from 1 to 2)      settle               all messages
 //! run 1000         milliseconds, with all that is said
 //! drop 1 2         messages from 1 to 2                 cut 1 2 / heal       both ways / all
+//! block 1 2        from 1 to 2 only                     delay 1 2            the first from 1 to 2...
+//! late 1 2         ... arrives now                      repeat 1 2           ... comes twice
 //! crash 1          its memory is gone                   gone 2 1             2 sees 1's process gone
-//! broken 2 1       2's connection to 1 broke            elect 1              trigger and settle
+//! pause 1          stands still                         resume 1             and goes on
+//! slow 1           writes take until `persist`          persist 1 [newest]   the oldest write is done
+//! broken 2 1       2's connection to 1 broke            connected 2 1        it is up again
+//! elect 1          trigger and settle
 //! propose 1        a command                            read 1 7             read number 7
 //! trigger 1        campaign at once                     transfer 1 [2]       hand over
 //! change 1 [add 4 join|stay|replace 3]... [remove 2]... [seen 5]
@@ -16,7 +22,9 @@
 
 use std::time::Duration;
 
-use kontiki_raft::{ChangeRequest, Configuration, Index, Purpose, Raft, ReadId, Refused, ServerId};
+use kontiki_raft::{
+    ChangeRequest, Config, Configuration, Index, Purpose, Raft, ReadId, Refused, ServerId,
+};
 
 use crate::world::World;
 
@@ -33,8 +41,8 @@ pub fn run(world: &mut World, command: &str) {
             for id in &voters {
                 let configuration = Configuration::of(voters.iter().copied());
                 world.turn(*id, |raft, now| {
-                    assert!(raft.bootstrap(now, configuration), "bootstraps once");
-                    None
+                    let is_done = raft.bootstrap(now, configuration);
+                    (!is_done).then(|| format!("{}: has a log, is not bootstrapped", id.0))
                 });
             }
         }
@@ -61,10 +69,23 @@ pub fn run(world: &mut World, command: &str) {
             world.cut(server(a), server(b));
             world.cut(server(b), server(a));
         }
+        ["block", from, to] => world.cut(server(from), server(to)),
         ["heal"] => world.heal(),
+        ["delay", from, to] => world.delay(server(from), server(to)),
+        ["late", from, to] => world.deliver_late(server(from), server(to)),
+        ["repeat", from, to] => world.repeat(server(from), server(to)),
+        ["pause", id] => world.pause(server(id)),
+        ["resume", id] => world.resume(server(id)),
+        ["slow", id] => world.slow(server(id)),
+        ["persist", id] => world.persist(server(id), false),
+        ["persist", id, "newest"] => world.persist(server(id), true),
         ["crash", id] => world.crash(server(id)),
         ["gone", id, peer] => lose(world, server(id), server(peer), true),
         ["broken", id, peer] => lose(world, server(id), server(peer), false),
+        ["connected", id, peer] => world.turn(server(id), |raft, _| {
+            raft.connected(server(peer));
+            None
+        }),
         ["propose", id] => world.propose(server(id)),
         ["read", id, read] => {
             let read = ReadId(number(read));
@@ -95,14 +116,24 @@ fn server(word: &str) -> ServerId {
 }
 
 fn start(world: &mut World, words: &[&str]) {
-    let min_majority = words
-        .iter()
-        .find_map(|word| word.strip_prefix("min_majority="));
+    let mut config = Config {
+        seed: 7,
+        ..Config::default()
+    };
+    for (name, value) in words.iter().filter_map(|word| word.split_once('=')) {
+        set(&mut config, name, number(value) as usize);
+    }
     for word in words.iter().filter(|word| !word.contains('=')) {
-        world.start(
-            server(word),
-            min_majority.map_or(1, |word| number(word) as usize),
-        );
+        world.start(server(word), config.clone());
+    }
+}
+
+fn set(config: &mut Config, name: &str, value: usize) {
+    match name {
+        "min_majority" => config.min_majority = value,
+        "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
+        "append_entries_max" => config.append_entries_max = value,
+        _ => panic!("no such setting: {name}"),
     }
 }
 

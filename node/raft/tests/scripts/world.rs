@@ -17,9 +17,20 @@ pub struct Server {
     entries: Vec<EntryMeta>,
     due: Time,
     seen: (Role, u64, u64, Option<ServerId>),
+    /// `None` if all that is written is persistent at once.
+    disk: Option<Disk>,
+}
+
+/// A slow disk: what is written is persistent once the script says so.
+struct Disk {
+    /// The last write begun: end and generation of the log.
+    begun: (LogId, u64),
+    /// Writes that nobody has heard of yet, oldest first.
+    pending: VecDeque<(LogId, u64)>,
 }
 
 /// A message on its way, with its entries.
+#[derive(Clone)]
 struct Letter {
     from: ServerId,
     to: ServerId,
@@ -32,6 +43,9 @@ pub struct World {
     pub now: Time,
     pub servers: BTreeMap<ServerId, Server>,
     letters: VecDeque<Letter>,
+    /// Taken from their way, to arrive when the script says so.
+    delayed: VecDeque<Letter>,
+    paused: BTreeSet<ServerId>,
     cut: BTreeSet<(ServerId, ServerId)>,
     events: Vec<String>,
 }
@@ -45,12 +59,7 @@ impl World {
         self.events.push(event.into());
     }
 
-    pub fn start(&mut self, id: ServerId, min_majority: usize) {
-        let config = Config {
-            min_majority,
-            seed: 7,
-            ..Config::default()
-        };
+    pub fn start(&mut self, id: ServerId, config: Config) {
         let raft = Raft::new(id, config, self.now);
         let seen = (Role::Joiner, 0, 0, None);
         self.servers.insert(
@@ -60,6 +69,7 @@ impl World {
                 entries: Vec::new(),
                 due: Time::NEVER,
                 seen,
+                disk: None,
             },
         );
     }
@@ -144,7 +154,7 @@ impl World {
     pub fn advance(&mut self, duration: Duration) {
         self.now = self.now + duration;
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
-            if self.servers[&id].due <= self.now {
+            if self.servers[&id].due <= self.now && !self.paused.contains(&id) {
                 self.turn(id, |_, _| None);
             }
         }
@@ -162,15 +172,57 @@ impl World {
         self.servers.remove(&id);
     }
 
+    /// Stands still: no turns, and what is sent to it waits.
+    pub fn pause(&mut self, id: ServerId) {
+        self.paused.insert(id);
+    }
+
+    pub fn resume(&mut self, id: ServerId) {
+        self.paused.remove(&id);
+        self.turn(id, |_, _| None);
+    }
+
+    /// Makes the disk slow.
+    pub fn slow(&mut self, id: ServerId) {
+        let server = self.servers.get_mut(&id).expect("it runs");
+        let begun = (server.raft.last(), server.raft.generation());
+        let pending = VecDeque::new();
+        server.disk = Some(Disk { begun, pending });
+    }
+
+    /// Reports a write of a slow disk: the oldest one, or the newest.
+    pub fn persist(&mut self, id: ServerId, is_newest: bool) {
+        let server = self.servers.get_mut(&id).expect("it runs");
+        let pending = &mut server.disk.as_mut().expect("a slow disk").pending;
+        let write = if is_newest {
+            pending.pop_back()
+        } else {
+            pending.pop_front()
+        };
+        let (last, generation) = write.expect("nothing is being written");
+        self.say(format!("{}: has written through {last}", id.0));
+        self.turn(id, |raft, now| {
+            raft.persisted(now, last, generation);
+            None
+        });
+    }
+
     /// Delivers the first letter on the way between these two (or anyone). `false` if there is none.
     pub fn deliver(&mut self, way: Option<(ServerId, ServerId)>) -> bool {
-        let position = self
-            .letters
-            .iter()
-            .position(|letter| way.is_none_or(|(from, to)| (letter.from, letter.to) == (from, to)));
+        let paused = &self.paused;
+        let is_meant = |letter: &Letter| {
+            way.is_none_or(|(from, to)| (letter.from, letter.to) == (from, to))
+                && !paused.contains(&letter.to)
+        };
+        let position = self.letters.iter().position(is_meant);
         let Some(letter) = position.and_then(|at| self.letters.remove(at)) else {
             return false;
         };
+        self.hand_over(letter);
+        true
+    }
+
+    fn hand_over(&mut self, letter: Letter) {
         let Letter {
             from,
             to,
@@ -178,14 +230,40 @@ impl World {
             entries,
         } = letter;
         if self.cut.contains(&(from, to)) || !self.servers.contains_key(&to) {
-            return true;
+            return;
         }
         let received = entries.clone();
         self.turn_with(to, &received, move |raft, now| {
             raft.receive(now, from, message, &entries);
             None
         });
-        true
+    }
+
+    /// Where in a queue the first letter between two is.
+    fn first(letters: &VecDeque<Letter>, from: ServerId, to: ServerId) -> usize {
+        let is_meant = |letter: &Letter| (letter.from, letter.to) == (from, to);
+        let position = letters.iter().position(is_meant);
+        position.unwrap_or_else(|| panic!("nothing from {} to {}", from.0, to.0))
+    }
+
+    /// Takes the first letter between two from its way.
+    pub fn delay(&mut self, from: ServerId, to: ServerId) {
+        let at = Self::first(&self.letters, from, to);
+        self.delayed.extend(self.letters.remove(at));
+    }
+
+    /// Delivers the first letter between two that was delayed.
+    pub fn deliver_late(&mut self, from: ServerId, to: ServerId) {
+        let at = Self::first(&self.delayed, from, to);
+        let letter = self.delayed.remove(at).expect("just found");
+        self.hand_over(letter);
+    }
+
+    /// The first letter between two will arrive a second time, after all others.
+    pub fn repeat(&mut self, from: ServerId, to: ServerId) {
+        let at = Self::first(&self.letters, from, to);
+        let copy = self.letters[at].clone();
+        self.letters.push_back(copy);
     }
 
     pub fn drop_letters(&mut self, from: ServerId, to: ServerId) -> usize {
@@ -211,8 +289,15 @@ impl Server {
     fn follow_log(&mut self, now: Time, received: &[EntryMeta]) {
         loop {
             let changes = self.raft.take_log_changes();
-            let last = self.raft.last();
-            self.raft.persisted(now, last, self.raft.generation());
+            let (last, generation) = (self.raft.last(), self.raft.generation());
+            match &mut self.disk {
+                None => self.raft.persisted(now, last, generation),
+                Some(disk) if disk.begun != (last, generation) => {
+                    disk.begun = (last, generation);
+                    disk.pending.push_back(disk.begun);
+                }
+                Some(_) => {}
+            }
             if changes.is_empty() {
                 return;
             }
