@@ -118,7 +118,7 @@ pub struct Heartbeat {
 pub struct HeartbeatAck {
     /// The follower's term.
     pub term: Term,
-    /// Round of the heartbeat.
+    /// Round of the heartbeat; 0, which is none, if that was of an older term than the follower's.
     pub round: u64,
 }
 

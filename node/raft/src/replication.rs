@@ -128,12 +128,16 @@ impl Raft {
             commit,
             round,
         } = heartbeat;
-        if self.follow(now, from, term) {
+        let round = if self.follow(now, from, term) {
             self.follow_commit(commit);
+            round
         } else if term >= self.term {
             return;
-        }
-        // To a deposed leader this tells the term.
+        } else {
+            0
+        };
+        // To a deposed leader this tells the term, and no round: it may lead that term by now, and
+        // take a number of the old one for a round of the new.
         self.send(
             from,
             Message::HeartbeatAck(HeartbeatAck {
