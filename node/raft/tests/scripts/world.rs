@@ -207,7 +207,8 @@ impl World {
         });
     }
 
-    /// Delivers the first letter on the way between these two (or anyone). `false` if there is none.
+    /// Delivers the first letter on the way between these two (or anyone). `false` if there is
+    /// none.
     pub fn deliver(&mut self, way: Option<(ServerId, ServerId)>) -> bool {
         let paused = &self.paused;
         let is_meant = |letter: &Letter| {
