@@ -63,7 +63,7 @@ async fn dropped(node: &NodeProcess, reason: &str) {
 }
 
 #[tokio::test]
-async fn strangers_are_dropped_and_counted() {
+async fn c8_strangers_are_dropped_and_counted() {
     let (nodes, leader) = cluster(1).await;
     let node = &nodes[leader];
     let term = node.status().await.term;
@@ -104,7 +104,7 @@ async fn strangers_are_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn a_dial_for_another_incarnation_is_refused() {
+async fn c8_a_dial_for_another_incarnation_is_refused() {
     let node = NodeProcess::start("fresh", &[]);
     let other = id(&node.server_id) ^ 1;
     let Err(status) = send(&node, vec![hello(0, 0x5eed, other)]).await else {

@@ -5,6 +5,7 @@
 //! happens now into the files, to be read before it is committed. The commands are in `command.rs`.
 
 mod command;
+mod table;
 mod world;
 
 use std::fs;
@@ -57,6 +58,7 @@ fn every_script_does_what_it_says() {
     assert!(found.len() >= 15, "only {} scripts", found.len());
     let mut wrong = Vec::new();
     for path in &found {
+        println!("{}", path.display()); // shown if it panics
         let script = fs::read_to_string(path).expect("readable");
         let now = run(&script);
         if now == script {
