@@ -73,6 +73,8 @@ mod membership;
 mod message;
 mod output;
 mod progress;
+#[cfg(test)]
+mod properties;
 mod quorum;
 mod raft;
 mod random;

@@ -52,7 +52,7 @@ impl ChangeRequest {
     }
 
     /// `configuration`, stable, with the wish fulfilled as far as it can be at once.
-    fn applied_to(&self, configuration: &Configuration) -> Configuration {
+    pub(crate) fn applied_to(&self, configuration: &Configuration) -> Configuration {
         let mut target = configuration.clone();
         for (server, purpose) in &self.add {
             match purpose {

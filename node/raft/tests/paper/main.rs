@@ -5,6 +5,7 @@
 mod elections;
 mod figure_2;
 mod harness;
+mod learners;
 mod membership;
 mod reads;
 mod replication;

@@ -1,8 +1,6 @@
 //! Membership: section 6 and the thesis's chapter 4. Every change of voters is joint (thesis 4.3),
 //! of one server too; what the thesis says of single-server changes (4.1) holds of the joint ones.
 
-use std::time::Duration;
-
 use kontiki_raft::{
     ChangeRequest, Config, Configuration, Index, Message, Purpose, Refused, Role, ServerId,
 };
@@ -11,7 +9,7 @@ use proptest::prelude::*;
 use crate::harness::*;
 
 /// The leader of term 2, which has committed its no-op and heard from all others.
-fn established(count: u64) -> Subject {
+pub fn established(count: u64) -> Subject {
     let mut leader = Subject::leading(count);
     for voter in 2..=count {
         leader.hear(voter, accepted(2, 2));
@@ -20,13 +18,13 @@ fn established(count: u64) -> Subject {
     leader
 }
 
-fn change(leader: &mut Subject, request: &ChangeRequest) -> Result<(), Refused> {
+pub fn change(leader: &mut Subject, request: &ChangeRequest) -> Result<(), Refused> {
     let mut result = Ok(());
     leader.turn(|raft, now| result = raft.change(now, request));
     result
 }
 
-fn add(ids: &[u64], purpose: Purpose) -> ChangeRequest {
+pub fn add(ids: &[u64], purpose: Purpose) -> ChangeRequest {
     let add = ids.iter().map(|id| (ServerId(*id), purpose)).collect();
     ChangeRequest {
         add,
@@ -34,7 +32,7 @@ fn add(ids: &[u64], purpose: Purpose) -> ChangeRequest {
     }
 }
 
-fn remove(ids: &[u64]) -> ChangeRequest {
+pub fn remove(ids: &[u64]) -> ChangeRequest {
     let remove = ids.iter().copied().map(ServerId).collect();
     ChangeRequest {
         remove,
@@ -43,7 +41,7 @@ fn remove(ids: &[u64]) -> ChangeRequest {
 }
 
 /// Index and configuration in force.
-fn in_force(subject: &Subject) -> (u64, Configuration) {
+pub fn in_force(subject: &Subject) -> (u64, Configuration) {
     let (index, configuration) = subject.raft.configuration();
     (index.0, configuration.clone())
 }
@@ -266,82 +264,7 @@ fn elects(incoming: &[u64], outgoing: Option<&[u64]>, grants: &[u64]) -> bool {
     server.raft.role() == Role::Leader
 }
 
-// --- Thesis 4.2: availability -----------------------------------------------------------------
-
-/// 4.2.1: a new server is promoted once a round of replication took less than an election timeout.
-#[test]
-fn thesis_4_2_1_a_learner_votes_once_a_round_was_short() {
-    let mut leader = established(3);
-    change(&mut leader, &add(&[4], Purpose::Join)).expect("begun");
-    leader.hear(2, accepted(2, 3));
-    leader.hear(3, accepted(2, 3));
-    // A round that takes longer: what has come meanwhile makes another one.
-    for _ in 0..3 {
-        leader.pass(400);
-        leader.hear(2, heard(2, 1));
-        leader.hear(3, heard(2, 1));
-    }
-    leader.propose(1);
-    leader.hear(4, accepted(2, 3));
-    assert!(!in_force(&leader).1.is_joint());
-    leader.pass(300);
-    leader.hear(4, accepted(2, 4));
-    assert_eq!(
-        in_force(&leader),
-        (5, voters(&[1, 2, 3, 4], Some(&[1, 2, 3])))
-    );
-}
-
-/// 4.2.1: if it does not get there in its rounds the change is given up. Departure: it stays a
-/// learner, is reported as stalled, and is tried again after a pause.
-#[test]
-fn thesis_4_2_1_a_learner_that_does_not_catch_up_is_reported() {
-    let config = Config {
-        catch_up_rounds_max: 3,
-        catch_up_pause: Duration::from_secs(60),
-        ..Config::default()
-    };
-    let mut leader = Subject::of_with(3, config);
-    leader.elect(3);
-    leader.hear(2, accepted(2, 2));
-    change(&mut leader, &add(&[4], Purpose::Join)).expect("begun");
-    leader.hear(2, accepted(2, 3));
-    let is_stalled = |leader: &Subject| {
-        leader
-            .raft
-            .progress()
-            .any(|it| it.server == ServerId(4) && it.is_stalled)
-    };
-    for round in 3..6 {
-        assert!(!is_stalled(&leader), "before the end of round {round}");
-        leader.propose(1);
-        leader.hear(2, accepted(2, round + 1));
-        for _ in 0..3 {
-            leader.pass(400);
-            leader.hear(2, heard(2, 1));
-        }
-        leader.hear(4, accepted(2, round));
-    }
-    assert!(is_stalled(&leader));
-    assert!(!in_force(&leader).1.is_joint());
-    leader.hear(4, accepted(2, 6));
-    assert!(
-        !in_force(&leader).1.is_joint(),
-        "not before the pause is over"
-    );
-}
-
-/// 4.2.1: a server that cannot be reached does not hold up anything but its own promotion.
-#[test]
-fn thesis_4_2_1_a_silent_learner_delays_no_commit() {
-    let mut leader = established(3);
-    change(&mut leader, &add(&[4], Purpose::Join)).expect("begun");
-    leader.hear(2, accepted(2, 3));
-    leader.propose(1);
-    leader.hear(3, accepted(2, 4));
-    assert_eq!(leader.commit(), 4);
-    assert!(!in_force(&leader).1.is_joint());
-}
+// --- Thesis 4.2: availability (4.2.1 is in `learners`) ----------------------------------------
 
 /// 4.2.2: a leader that is removed manages the cluster until that is committed; then, departing
 /// from the thesis, it does not only stop: it tells the voter that is furthest to campaign at once.

@@ -77,7 +77,7 @@ fn the_table_of_scenarios_has_every_code_and_names_what_is_there() {
         let is_named_after =
             |it: &&str| code_of(name_of(it.trim_matches('`'))).as_deref() == Some(code);
         let is_coming = held.iter().any(|it| COMING.contains(it));
-        if !is_coming && !held.iter().any(|it| is_named_after(it)) {
+        if !is_coming && !held.iter().any(is_named_after) {
             wrong.push(format!("{code}: nothing is named after it"));
         }
         for it in held {

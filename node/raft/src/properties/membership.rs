@@ -1,0 +1,218 @@
+//! What a change asks for, and how far a configuration has it.
+
+use proptest::prelude::*;
+
+use crate::config::Config;
+use crate::configuration::{Configuration, Purpose};
+use crate::membership::{ChangeRequest, SERVERS_MAX};
+use crate::output::Refused;
+use crate::raft::Raft;
+use crate::types::{ServerId, Time};
+
+fn ids(ids: &[u64]) -> Vec<ServerId> {
+    ids.iter().copied().map(ServerId).collect()
+}
+
+fn add(server: u64, purpose: Purpose) -> ChangeRequest {
+    ChangeRequest {
+        add: vec![(ServerId(server), purpose)],
+        ..ChangeRequest::default()
+    }
+}
+
+fn remove(server: u64) -> ChangeRequest {
+    ChangeRequest {
+        remove: ids(&[server]),
+        ..ChangeRequest::default()
+    }
+}
+
+fn configuration(
+    voters: &[u64],
+    outgoing: Option<&[u64]>,
+    learners: &[(u64, Purpose)],
+) -> Configuration {
+    Configuration {
+        voters: ids(voters).into_iter().collect(),
+        outgoing: outgoing.map(|outgoing| ids(outgoing).into_iter().collect()),
+        learners: learners
+            .iter()
+            .map(|(id, why)| (ServerId(*id), *why))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_change_is_begun_once_it_is_in_the_configuration_and_effective_once_it_votes() {
+    let replace = Purpose::Replace(ServerId(3));
+    let three: &[u64] = &[1, 2, 3];
+    // The request, a configuration, and whether it is begun and effective there.
+    let cases = [
+        (
+            add(4, Purpose::Join),
+            configuration(three, None, &[]),
+            (false, false),
+        ),
+        (
+            add(4, Purpose::Join),
+            configuration(three, None, &[(4, Purpose::Join)]),
+            (true, false),
+        ),
+        (
+            add(4, Purpose::Join),
+            configuration(three, None, &[(4, Purpose::Stay)]),
+            (false, false),
+        ),
+        (
+            add(4, Purpose::Join),
+            configuration(&[1, 2, 3, 4], Some(three), &[]),
+            (true, false),
+        ),
+        (
+            add(4, Purpose::Join),
+            configuration(&[1, 2, 3, 4], None, &[]),
+            (true, true),
+        ),
+        (
+            add(4, Purpose::Stay),
+            configuration(three, None, &[]),
+            (false, false),
+        ),
+        (
+            add(4, Purpose::Stay),
+            configuration(three, None, &[(4, Purpose::Stay)]),
+            (true, true),
+        ),
+        (
+            add(4, Purpose::Stay),
+            configuration(three, None, &[(4, Purpose::Join)]),
+            (false, false),
+        ),
+        (
+            add(4, Purpose::Stay),
+            configuration(&[1, 2, 3, 4], None, &[]),
+            (true, true),
+        ),
+        (
+            add(4, replace),
+            configuration(three, None, &[]),
+            (false, false),
+        ),
+        (
+            add(4, replace),
+            configuration(three, None, &[(4, replace)]),
+            (true, false),
+        ),
+        (
+            add(4, replace),
+            configuration(three, None, &[(4, Purpose::Join)]),
+            (false, false),
+        ),
+        (
+            add(4, replace),
+            configuration(&[1, 2, 4], Some(three), &[]),
+            (true, false),
+        ),
+        (
+            add(4, replace),
+            configuration(&[1, 2, 4], None, &[]),
+            (true, true),
+        ),
+        (
+            add(4, replace),
+            configuration(&[1, 2, 3, 4], None, &[]),
+            (false, false),
+        ),
+        (
+            add(4, replace),
+            configuration(&[1, 2], None, &[]),
+            (false, false),
+        ),
+        (remove(3), configuration(three, None, &[]), (false, false)),
+        (
+            remove(3),
+            configuration(&[1, 2], Some(three), &[]),
+            (true, false),
+        ),
+        (remove(3), configuration(&[1, 2], None, &[]), (true, true)),
+        (
+            remove(3),
+            configuration(&[1, 2], None, &[(3, Purpose::Stay)]),
+            (false, false),
+        ),
+    ];
+    for (request, configuration, expected) in cases {
+        let found = (
+            request.is_begun(&configuration),
+            request.is_effective(&configuration),
+        );
+        assert_eq!(found, expected, "{request:?} in {configuration:?}");
+    }
+}
+
+#[test]
+fn a_configuration_has_at_most_servers_max() {
+    let others = |count: usize| ChangeRequest {
+        add: (2..=count as u64)
+            .map(|id| (ServerId(id), Purpose::Stay))
+            .collect(),
+        ..ChangeRequest::default()
+    };
+    for (count, is_refused) in [(SERVERS_MAX, false), (SERVERS_MAX + 1, true), (1000, true)] {
+        let now = Time(0);
+        let mut raft = Raft::new(ServerId(1), Config::default(), now);
+        raft.bootstrap(now, Configuration::of([ServerId(1)]));
+        raft.trigger_election(now).expect("a voter");
+        raft.persisted(now, raft.last(), raft.generation());
+        let full = Refused::Full {
+            what: "configuration",
+            max: SERVERS_MAX,
+        };
+        let expected = if is_refused { Err(full) } else { Ok(()) };
+        assert_eq!(
+            raft.change(now, &others(count)),
+            expected,
+            "{count} servers"
+        );
+    }
+}
+
+fn purpose() -> impl Strategy<Value = Purpose> {
+    let replace = (1u64..7).prop_map(|lost| Purpose::Replace(ServerId(lost)));
+    prop_oneof![Just(Purpose::Stay), Just(Purpose::Join), replace]
+}
+
+proptest! {
+    /// A request that is asked for a second time is begun: a caller may retry. It has all that was
+    /// asked for, and touches nothing else.
+    #[test]
+    fn a_change_that_was_made_is_begun_and_touches_nothing_else(
+        voters in prop::collection::btree_set(1u64..7, 1..5),
+        server in 1u64..9,
+        purpose in purpose(),
+    ) {
+        prop_assume!(purpose != Purpose::Replace(ServerId(server)));
+        let before = Configuration::of(voters.iter().copied().map(ServerId));
+        let request = add(server, purpose);
+        let after = request.applied_to(&before);
+        prop_assert!(request.is_begun(&after), "{request:?}: {after:?}");
+        let id = ServerId(server);
+        if before.is_voter(id) {
+            prop_assert!(after.is_voter(id) && after.learners.is_empty());
+            let lost = match purpose {
+                Purpose::Replace(lost) => Some(lost),
+                _ => None,
+            };
+            let mut expected = before.voters;
+            lost.iter().for_each(|lost| { expected.remove(lost); });
+            prop_assert_eq!(after.voters, expected);
+        } else {
+            prop_assert_eq!(after.voters, before.voters);
+            prop_assert_eq!(after.learners, [(id, purpose)].into_iter().collect());
+        }
+        let removed = remove(server).applied_to(&request.applied_to(&Configuration::of(
+            voters.iter().copied().map(ServerId),
+        )));
+        prop_assert!(!removed.contains(id));
+    }
+}

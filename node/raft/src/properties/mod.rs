@@ -1,0 +1,5 @@
+//! The leaves (`log`, `progress`, `membership`) against slow versions that are easy to read.
+
+mod log;
+mod membership;
+mod progress;
