@@ -225,7 +225,7 @@ proptest! {
         new in prop::collection::btree_set(2u64..8, 1..6),
         one in prop::collection::btree_set(2u64..8, 0..7),
     ) {
-        // Who leads with exactly the votes of `one` (server 1 leads, and votes in neither half).
+        // Whether exactly these votes should elect somebody.
         let mut all = old.clone();
         all.extend(&new);
         let wins = |incoming: &[u64], outgoing: Option<&[u64]>, grants: &[u64]| {
@@ -233,7 +233,8 @@ proptest! {
                 > half.len();
             needed(incoming) && outgoing.is_none_or(needed)
         };
-        let (old, new): (Vec<u64>, Vec<u64>) = (old.into_iter().collect(), new.into_iter().collect());
+        let old: Vec<u64> = old.into_iter().collect();
+        let new: Vec<u64> = new.into_iter().collect();
         let one: Vec<u64> = one.into_iter().collect();
         let other: Vec<u64> = all.into_iter().filter(|v| !one.contains(v)).collect();
         let joint = elects(&new, Some(&old), &one);
