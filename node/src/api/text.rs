@@ -159,5 +159,9 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         transferring: status.transferring,
         servers: all.into_iter().map(find).collect(),
         term_committed: status.term_committed,
+        machine_version: 0,
+        machine_versions_min: 0,
+        machine_versions_max: 0,
+        quarantine: String::new(),
     }
 }
