@@ -6,7 +6,7 @@ pub const READY: &str = "Ready";
 pub const AVAILABLE: &str = "Available";
 /// The operator is at work towards the spec.
 pub const PROGRESSING: &str = "Progressing";
-/// A voter is lost or does not answer, or something blocks the operator.
+/// A server is lost, quarantined, does not answer, or may not join.
 pub const DEGRADED: &str = "Degraded";
 /// The cluster was bootstrapped: there may be data.
 pub const INITIALIZED: &str = "Initialized";

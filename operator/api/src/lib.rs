@@ -21,8 +21,8 @@ pub use spec::{
     ServiceSpec, ServiceType, StateMachineKind, StateMachineSpec, StorageMode, StorageSpec,
 };
 pub use status::{
-    LeaderStatus, MemberRole, MemberState, MemberStatus, OperationKind, OperationStatus,
-    QuorumStatus, RaftClusterStatus,
+    LeaderStatus, MachineStatus, MachineVersions, MemberRole, MemberState, MemberStatus,
+    OperationKind, OperationStatus, QuorumStatus, RaftClusterStatus,
 };
 
 /// API group, also the domain of labels and annotations.

@@ -108,6 +108,16 @@ pub enum StateMachineKind {
     Counter,
 }
 
+impl StateMachineKind {
+    /// The name that its servers give themselves, and that a node is configured with.
+    pub fn machine(self) -> Option<&'static str> {
+        match self {
+            Self::Kv => Some("kv"),
+            Self::Counter => Some("counter"),
+        }
+    }
+}
+
 /// Where the state lives.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -32,6 +32,10 @@ pub struct RaftClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderStatus>,
 
+    /// What the servers replicate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineStatus>,
+
     /// Voters in numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quorum: Option<QuorumStatus>,
@@ -49,7 +53,9 @@ pub struct RaftClusterStatus {
     pub operation: Option<OperationStatus>,
 
     /// Ready, Available, Progressing, Degraded, Initialized, ClusterIdConsistent, QuorumAtRisk,
-    /// Paused.
+    /// Paused. The reason of a true Degraded is, in this order, QuorumLost, ServerQuarantined,
+    /// UnsupportedMachineVersion (a new server's machine lacks the version in force), WrongMachine
+    /// (another than the cluster's), ServersLost or ServersUnknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
@@ -70,13 +76,36 @@ pub struct LeaderStatus {
     pub term: i64,
 }
 
+/// What the servers replicate.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// Name that the machine gives itself.
+    pub name: String,
+    /// Version of its logic that is in force, once known. It is raised when every voter supports a
+    /// newer one, and never lowered: a server that lacks it is not added (`Degraded` with reason
+    /// `UnsupportedMachineVersion`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+}
+
+/// Versions of a machine's logic, both ends included.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineVersions {
+    /// The oldest.
+    pub min: i64,
+    /// The newest.
+    pub max: i64,
+}
+
 /// Voters in numbers.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuorumStatus {
     /// Voters of the configuration in force.
     pub voters: i32,
-    /// Those that answer.
+    /// Those that answer and are not quarantined.
     pub healthy_voters: i32,
     /// How many more may be lost; negative without a quorum.
     pub margin: i32,
@@ -104,9 +133,20 @@ pub struct MemberStatus {
     pub voter: bool,
     /// How it is.
     pub state: MemberState,
-    /// Version of its program, if it answers.
+    /// Version of Kontiki that its program was built with, if it answers. Which program that is,
+    /// `image` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Image that its pod was made from, if it answers: after a change of `spec.image` the old one
+    /// until the pod is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Versions that its machine supports, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_versions: Option<MachineVersions>,
+    /// Why it is quarantined, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<String>,
 }
 
 /// Role of a server.
@@ -135,6 +175,9 @@ pub enum MemberState {
     Joining,
     /// It does not answer, and may live.
     Unknown,
+    /// It answers, but has stopped applying, campaigning and serving. It keeps its memory, so that
+    /// only a person ends it.
+    Quarantined,
 }
 
 /// What the operator is doing.

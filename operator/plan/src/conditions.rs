@@ -77,8 +77,23 @@ fn ready(
         let message = format!("{ready} of {voters} voters are ready");
         return (Some(false), "ServersNotReady", message);
     }
-    let message = format!("{voters} voters are ready");
+    let mut message = format!("{voters} voters are ready");
+    match outdated(survey) {
+        0 => {}
+        1 => message += ", 1 pod is of an older template and keeps it until it is deleted",
+        n => message += &format!(", {n} pods are of an older template and keep it until deleted"),
+    }
     (Some(true), "AsDesired", message)
+}
+
+/// Instances that were made from another template than one that is made now.
+fn outdated(survey: &Survey<'_>) -> usize {
+    let current = survey.inventory.revision.as_deref();
+    let nodes = survey.inventory.nodes.iter();
+    let revisions = nodes.filter_map(|node| Some(node.instance.as_ref()?.revision.as_str()));
+    revisions
+        .filter(|revision| current.is_some_and(|current| current != *revision))
+        .count()
 }
 
 fn available(survey: &Survey<'_>) -> Finding {
@@ -154,41 +169,93 @@ fn is_stuck(plan: &Plan) -> bool {
                 | Refusal::IdentityDisagrees { .. }
                 | Refusal::QuorumLost { .. }
                 | Refusal::BelowMinMajority { .. }
+                | Refusal::UnsupportedMachineVersion { .. }
+                | Refusal::WrongMachine { .. }
+                | Refusal::ServerQuarantined { .. }
+                | Refusal::NoHealthyQuorum { .. }
         )
     })
 }
 
+/// Every finding is told; the first that there is gives the reason.
 fn degraded(survey: &Survey<'_>) -> Finding {
-    let configuration = survey.configuration.clone().unwrap_or_default();
-    let with = |fate: Fate| {
-        let servers = configuration.servers().into_iter();
-        let servers: Vec<String> = servers
-            .filter(|server| survey.fate(*server) == fate)
-            .map(|server| {
-                let home = survey
-                    .home(server)
-                    .map_or("an unknown node", String::as_str);
-                format!("{server} of {home}")
-            })
-            .collect();
-        servers
+    let quorum_lost = lost_half(survey).map(|_| "more voters are lost than a quorum allows".into());
+    let misfits = survey.misfits();
+    let refused = |which: fn(&Refusal) -> bool, advice: &str| {
+        let texts = misfits.iter().filter(|refusal| which(refusal));
+        let texts: Vec<String> = texts.map(Refusal::to_string).collect();
+        (!texts.is_empty()).then(|| format!("{}: {advice}", texts.join(", ")))
     };
-    let (lost, unknown) = (with(Fate::Lost), with(Fate::Unknown));
-    if lost_half(survey).is_some() {
-        let message = "more voters are lost than a quorum allows".to_owned();
-        (Some(true), "QuorumLost", message)
-    } else if !lost.is_empty() {
+    let findings: [(&'static str, Option<String>); 6] = [
+        ("QuorumLost", quorum_lost),
+        ("ServerQuarantined", quarantined(survey)),
         (
-            Some(true),
-            "ServersLost",
-            format!("lost: {}", lost.join(", ")),
-        )
-    } else if !unknown.is_empty() {
-        let message = format!("no answer from {}", unknown.join(", "));
-        (Some(true), "ServersUnknown", message)
-    } else {
-        (Some(false), "AllAnswer", "every server answers".to_owned())
-    }
+            "UnsupportedMachineVersion",
+            refused(
+                |refusal| matches!(refusal, Refusal::UnsupportedMachineVersion { .. }),
+                "set spec.image to one whose machine supports it, and delete the pod",
+            ),
+        ),
+        (
+            "WrongMachine",
+            refused(
+                |refusal| matches!(refusal, Refusal::WrongMachine { .. }),
+                "set spec.image to one with that machine, and delete the pod",
+            ),
+        ),
+        ("ServersLost", with_fate(survey, Fate::Lost, "lost:")),
+        (
+            "ServersUnknown",
+            with_fate(survey, Fate::Unknown, "no answer from"),
+        ),
+    ];
+    let mut found = findings
+        .into_iter()
+        .filter_map(|(reason, message)| Some((reason, message?)));
+    let Some((reason, first)) = found.next() else {
+        return (Some(false), "AllAnswer", "every server answers".to_owned());
+    };
+    let messages: Vec<String> = std::iter::once(first)
+        .chain(found.map(|(_, message)| message))
+        .collect();
+    (Some(true), reason, messages.join("; "))
+}
+
+/// Servers that have stopped, with what a person can do: only a person knows whether their memory
+/// is still wanted.
+fn quarantined(survey: &Survey<'_>) -> Option<String> {
+    let stopped = survey.seen.values().filter_map(|seen| {
+        let reason = seen.view.quarantine.as_ref()?;
+        Some(format!("{} ({}): {reason}", seen.node.name, seen.id()))
+    });
+    let stopped: Vec<String> = stopped.collect();
+    let advice = match survey.half_without_healthy_quorum() {
+        None => {
+            "read the log of the pod, and delete it once its memory is not wanted any more: a \
+             fresh server takes its place"
+        }
+        Some(_) => {
+            "read the log of the pod, and do not delete it yet: too few healthy voters are left \
+             to do without what it holds"
+        }
+    };
+    (!stopped.is_empty()).then(|| format!("quarantined: {}; {advice}", stopped.join(", ")))
+}
+
+/// Members of one fate.
+fn with_fate(survey: &Survey<'_>, fate: Fate, label: &str) -> Option<String> {
+    let configuration = survey.configuration.clone().unwrap_or_default();
+    let servers: Vec<String> = configuration
+        .servers()
+        .into_iter()
+        .filter(|server| survey.fate(*server) == fate)
+        .map(|server| {
+            let home = survey.home(server);
+            let home = home.map_or("an unknown node", String::as_str);
+            format!("{server} of {home}")
+        })
+        .collect();
+    (!servers.is_empty()).then(|| format!("{label} {}", servers.join(", ")))
 }
 
 fn initialized(survey: &Survey<'_>) -> Finding {
@@ -238,7 +305,7 @@ fn at_risk(survey: &Survey<'_>, quorum: QuorumFact) -> Finding {
     let tolerance = quorum.voters.saturating_sub(survey.quorum(voters));
     let margin = quorum.margin;
     let message = format!(
-        "{} of {} voters answer, margin {margin}",
+        "{} of {} voters are healthy, margin {margin}",
         quorum.healthy_voters, quorum.voters
     );
     if margin < 0 {

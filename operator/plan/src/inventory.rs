@@ -28,8 +28,10 @@ pub struct Inventory {
     /// How long servers have been wanted without an identity: since the StatefulSet was created, or
     /// the last identity was discarded.
     pub waited_for_servers: Duration,
-    /// How long no server has been seen to lead; zero if one does.
+    /// How long no server has been seen to lead; zero if one does. A quarantined one does not.
     pub leaderless_for: Duration,
+    /// Revision that an instance has if it is made now; `None`: this world has none.
+    pub revision: Option<String>,
 }
 
 /// One ordinal.
@@ -112,8 +114,33 @@ pub struct ServerView {
     pub progress: BTreeMap<ServerId, Progress>,
     /// Where the servers of the configuration are, as far as this one knows.
     pub servers: Vec<Server>,
-    /// Version of its program.
+    /// Version of Kontiki that its program was built with.
     pub version: String,
+    /// Name of its state machine; empty: it does not say.
+    pub machine: String,
+    /// Version of the machine that is in force there; `None`: it knows of none.
+    pub machine_version: Option<u32>,
+    /// Versions that its machine supports; `None`: it does not say.
+    pub machine_versions: Option<Versions>,
+    /// Why it has stopped applying, campaigning and serving, if it has: it keeps its memory and
+    /// answers.
+    pub quarantine: Option<String>,
+}
+
+/// Versions of a state machine's logic, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub min: u32,
+    /// The newest.
+    pub max: u32,
+}
+
+impl Versions {
+    /// Whether `version` is among them.
+    pub fn contains(self, version: u32) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
 }
 
 /// Role of a server.

@@ -35,7 +35,9 @@
 //! remembered from plan to plan: whoever starts again after a crash goes on from what is seen.
 //!
 //! A server is *lost* if its state is gone: its node answers with another id, or is not there. A
-//! server that does not answer is not lost, however long that lasts.
+//! server that does not answer is not lost, however long that lasts. One that is *quarantined* is not
+//! lost either: it never leads, does not count towards the margin, and is nobody's to restart but a
+//! person's.
 //!
 //! # Caveats
 //!
@@ -46,6 +48,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod admission;
 mod conditions;
 mod describe;
 pub mod identity;
@@ -63,13 +66,13 @@ pub use identity::{Discarded, Identity, IdentityCopy, IdentityRecord};
 pub use ids::{ClusterId, NodeName, ServerId};
 pub use inventory::{
     Configuration, Instance, Inventory, LogId, Node, Observation, Progress, Purpose, Role, Server,
-    ServerView,
+    ServerView, Versions,
 };
 pub use plan::{Plan, PlannedStep, plan};
 pub use refusal::{Blocked, Refusal, Rule};
 pub use step::Step;
 pub use verdict::{
-    ConditionFact, ConditionKind, LeaderFact, Member, MemberState, Operation, OperationKind,
-    QuorumFact, Verdict, verdict,
+    ConditionFact, ConditionKind, LeaderFact, MachineFact, Member, MemberState, Operation,
+    OperationKind, QuorumFact, Verdict, verdict,
 };
 pub use wanted::{OnTotalLoss, Wanted};

@@ -92,6 +92,16 @@ pub enum Refusal {
         /// How many are needed.
         quorum: u32,
     },
+    /// Enough voters answer, but too few that are not quarantined.
+    #[error("{healthy} of {voters} voters are healthy, {quorum} are needed")]
+    NoHealthyQuorum {
+        /// Voters that answered and are not quarantined.
+        healthy: u32,
+        /// Voters.
+        voters: u32,
+        /// How many are needed.
+        quorum: u32,
+    },
     /// Nobody leads.
     #[error("no leader for {} ms", lasting.as_millis())]
     NoLeader {
@@ -141,10 +151,10 @@ pub enum Refusal {
         min_majority: u32,
     },
     /// Those that stay would have no quorum.
-    #[error("of {voters} voters that would stay {live} answer, {quorum} are needed")]
+    #[error("of {voters} voters that would stay {healthy} are healthy, {quorum} are needed")]
     NoQuorumAfterwards {
-        /// Voters that would stay and answer.
-        live: u32,
+        /// Voters that would stay, answer and are not quarantined.
+        healthy: u32,
         /// Voters that would stay.
         voters: u32,
         /// How many are needed.
@@ -155,6 +165,45 @@ pub enum Refusal {
     UnknownHome {
         /// Which.
         server: ServerId,
+    },
+    /// A fresh server does not know how to apply what is written now.
+    #[error(
+        "{node} ({server}) supports machine versions {min} to {max}, but {in_force} is in force"
+    )]
+    UnsupportedMachineVersion {
+        /// Which.
+        server: ServerId,
+        /// Its node.
+        node: NodeName,
+        /// The oldest version that it supports.
+        min: u32,
+        /// The newest.
+        max: u32,
+        /// The version in force.
+        in_force: u32,
+    },
+    /// A fresh server runs another machine than the cluster.
+    #[error("{node} ({server}) runs machine {found:?}, but this cluster's is {expected:?}")]
+    WrongMachine {
+        /// Which.
+        server: ServerId,
+        /// Its node.
+        node: NodeName,
+        /// What it runs.
+        found: String,
+        /// What it should run.
+        expected: String,
+    },
+    /// A server that would be needed has stopped. Its memory may be wanted, so that only a person
+    /// ends it.
+    #[error("{node} ({server}) is quarantined: {reason}")]
+    ServerQuarantined {
+        /// Which.
+        server: ServerId,
+        /// Its node.
+        node: NodeName,
+        /// Why, in its own words.
+        reason: String,
     },
     /// No voter could take leadership.
     #[error("no voter can take over from {leader}")]

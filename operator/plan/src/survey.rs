@@ -22,6 +22,11 @@ impl Seen<'_> {
         self.view.server
     }
 
+    /// Whether it has stopped, though it answers.
+    pub fn is_quarantined(&self) -> bool {
+        self.view.quarantine.is_some()
+    }
+
     /// Itself and where it can be reached.
     pub fn server(&self) -> Server {
         Server {
@@ -50,6 +55,8 @@ pub(crate) enum Fate {
 pub(crate) struct Half {
     pub voters: u32,
     pub live: u32,
+    /// Those of the live that are not quarantined.
+    pub healthy: u32,
     pub lost: u32,
     pub quorum: u32,
 }
@@ -62,7 +69,7 @@ pub(crate) struct Survey<'a> {
     pub record: Option<&'a IdentityRecord>,
     /// Everyone who answered, by id.
     pub seen: BTreeMap<ServerId, Seen<'a>>,
-    /// The leader of the highest term, if one answered.
+    /// The leader of the highest term, if one answered that is not quarantined.
     pub leader: Option<Seen<'a>>,
     /// The configuration in force at the leader, or else where the log is furthest; before any
     /// server is bootstrapped that of the record, with index 0.
@@ -89,7 +96,7 @@ impl<'a> Survey<'a> {
             .collect();
         let leader = members
             .iter()
-            .filter(|seen| seen.view.role == Role::Leader)
+            .filter(|seen| seen.view.role == Role::Leader && !seen.is_quarantined())
             .max_by_key(|seen| seen.view.term)
             .copied();
         let furthest = members
@@ -192,9 +199,12 @@ impl<'a> Survey<'a> {
             let count = voters.iter().filter(|voter| self.fate(**voter) == fate);
             u32::try_from(count.count()).unwrap_or(u32::MAX)
         };
+        let seen = voters.iter().filter_map(|voter| self.seen.get(voter));
+        let healthy = seen.filter(|seen| !seen.is_quarantined()).count();
         Half {
             voters: u32::try_from(voters.len()).unwrap_or(u32::MAX),
             live: of(Fate::Live),
+            healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
             lost: of(Fate::Lost),
             quorum: self.quorum(voters.len()),
         }
@@ -214,6 +224,13 @@ impl<'a> Survey<'a> {
         self.halves()
             .into_iter()
             .find(|half| half.live < half.quorum)
+    }
+
+    /// A half in which too few voters answer and are not quarantined, if there is one.
+    pub fn half_without_healthy_quorum(&self) -> Option<Half> {
+        self.halves()
+            .into_iter()
+            .find(|half| half.healthy < half.quorum)
     }
 
     /// A half that can have no quorum any more, if there is one: too many of its voters are lost.
@@ -246,7 +263,13 @@ impl<'a> Survey<'a> {
             .is_some_and(|configuration| configuration.contains(server))
     }
 
+    /// Whether a server answered that it has stopped.
+    pub fn is_quarantined(&self, server: ServerId) -> bool {
+        self.seen.get(&server).is_some_and(Seen::is_quarantined)
+    }
+
     /// Fresh servers that are wanted and stay, by ordinal: they wait to be bootstrapped or added.
+    /// Not all of them may be: see [`Survey::admissible`].
     pub fn fresh(&self) -> Vec<Seen<'a>> {
         let nodes = self.inventory.nodes.iter();
         nodes
@@ -269,7 +292,8 @@ impl<'a> Survey<'a> {
             .iter()
             .filter(|id| **id != leader.id())
             .filter_map(|id| self.seen.get(id).copied())
-            .filter(|seen| !seen.instance.going && seen.view.role == Role::Follower)
+            .filter(|seen| !seen.instance.going && !seen.is_quarantined())
+            .filter(|seen| seen.view.role == Role::Follower)
             .max_by_key(|seen| (matched(seen.id()), std::cmp::Reverse(seen.node.ordinal)))
     }
 }

@@ -3,7 +3,7 @@
 use crate::conditions::conditions;
 use crate::identity::Identity;
 use crate::ids::{ClusterId, NodeName, ServerId};
-use crate::inventory::{Inventory, Role};
+use crate::inventory::{Inventory, Role, Versions};
 use crate::plan::Plan;
 use crate::rules::quorum_lost::lost_half;
 use crate::survey::{Fate, Half, Survey};
@@ -20,6 +20,8 @@ pub struct Verdict {
     pub ready_servers: u32,
     /// Who leads.
     pub leader: Option<LeaderFact>,
+    /// What is replicated, if any server says.
+    pub machine: Option<MachineFact>,
     /// The quorum.
     pub quorum: QuorumFact,
     /// Members of the configuration, and fresh servers, by server id.
@@ -41,12 +43,21 @@ pub struct LeaderFact {
     pub term: u64,
 }
 
+/// What is replicated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineFact {
+    /// Name of the machine.
+    pub name: String,
+    /// Version in force, if known.
+    pub version: Option<u32>,
+}
+
 /// Voters in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuorumFact {
     /// Voters of the configuration in force.
     pub voters: u32,
-    /// Those that answer.
+    /// Those that answer and are not quarantined.
     pub healthy_voters: u32,
     /// How many more may be lost; negative without a quorum.
     pub margin: i32,
@@ -65,8 +76,12 @@ pub struct Member {
     pub voter: bool,
     /// How it is.
     pub state: MemberState,
-    /// Version of its program, if it answers.
+    /// Version of Kontiki that its program was built with, if it answers.
     pub version: Option<String>,
+    /// Versions that its machine supports, if it says so.
+    pub machine_versions: Option<Versions>,
+    /// Why it is quarantined, if it is.
+    pub quarantine: Option<String>,
 }
 
 /// How a member is.
@@ -80,6 +95,8 @@ pub enum MemberState {
     Joining,
     /// It does not answer, and may live.
     Unknown,
+    /// It answers, but has stopped.
+    Quarantined,
 }
 
 /// What is being done.
@@ -157,6 +174,7 @@ pub fn verdict(wanted: &Wanted, inventory: &Inventory, plan: &Plan) -> Verdict {
             server: leader.id(),
             term: leader.view.term,
         }),
+        machine: machine_fact(&survey),
         quorum,
         members: members(&survey),
         conditions: conditions(&survey, plan, quorum, operation.as_ref()),
@@ -174,14 +192,25 @@ fn quorum_fact(survey: &Survey<'_>) -> QuorumFact {
         halves.extend(lost_half(survey));
     }
     let margin = |half: &Half| {
-        let live = i32::try_from(half.live).unwrap_or(i32::MAX);
-        live - i32::try_from(half.quorum).unwrap_or(i32::MAX)
+        let healthy = i32::try_from(half.healthy).unwrap_or(i32::MAX);
+        healthy - i32::try_from(half.quorum).unwrap_or(i32::MAX)
     };
     QuorumFact {
         voters: halves.first().map_or(0, |half| half.voters),
-        healthy_voters: halves.first().map_or(0, |half| half.live),
+        healthy_voters: halves.first().map_or(0, |half| half.healthy),
         margin: halves.iter().map(margin).min().unwrap_or(0),
     }
+}
+
+/// What the servers run, which is not what is wanted if it is another.
+fn machine_fact(survey: &Survey<'_>) -> Option<MachineFact> {
+    let said = survey.members().map(|seen| &seen.view.machine);
+    let name = survey.leader.map(|leader| &leader.view.machine);
+    let name = name.or(said.max())?;
+    (!name.is_empty()).then(|| MachineFact {
+        name: name.clone(),
+        version: survey.machine_version(),
+    })
 }
 
 fn members(survey: &Survey<'_>) -> Vec<Member> {
@@ -200,10 +229,13 @@ fn members(survey: &Survey<'_>) -> Vec<Member> {
                 state: match survey.fate(server) {
                     Fate::Lost => MemberState::Lost,
                     Fate::Unknown => MemberState::Unknown,
+                    Fate::Live if survey.is_quarantined(server) => MemberState::Quarantined,
                     Fate::Live if voter => MemberState::Active,
                     Fate::Live => MemberState::Joining,
                 },
                 version: view.map(|view| view.version.clone()),
+                machine_versions: view.and_then(|view| view.machine_versions),
+                quarantine: view.and_then(|view| view.quarantine.clone()),
             }
         })
         .collect()

@@ -13,6 +13,8 @@ pub struct Wanted {
     pub election_timeout: Duration,
     /// Report, touch nothing.
     pub paused: bool,
+    /// Name of the state machine; `None`: whatever the servers that are there run.
+    pub machine: Option<String>,
     /// What to do once a quorum of incarnations is gone.
     pub on_total_loss: OnTotalLoss,
 }

@@ -3,7 +3,7 @@
 
 mod world;
 
-use kontiki_plan::{OnTotalLoss, Refusal, Step, plan};
+use kontiki_plan::{OnTotalLoss, Refusal, Step, Versions, plan};
 use proptest::prelude::*;
 
 use world::World;
@@ -24,6 +24,9 @@ enum Event {
     Going(u32),
     Silence(u32),
     Hang(u32),
+    Quarantine(u32),
+    /// Pods that start from now on support these versions of the machine.
+    Image(u32, u32),
     Answer(u32),
     NoLeader,
     Lead(u32),
@@ -48,6 +51,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => ordinal().prop_map(Event::Going),
         2 => ordinal().prop_map(Event::Silence),
         2 => ordinal().prop_map(Event::Hang),
+        2 => ordinal().prop_map(Event::Quarantine),
+        3 => (1_u32..=3, 0_u32..=1).prop_map(|(min, more)| Event::Image(min, min + more)),
         6 => ordinal().prop_map(Event::Answer),
         1 => Just(Event::NoLeader),
         3 => ordinal().prop_map(Event::Lead),
@@ -102,6 +107,12 @@ fn happen(world: &mut World, event: &Event) {
         Event::Pass(fail, lose, die) => {
             pass(world, *fail, *lose, *die);
         }
+        Event::Image(min, max) => {
+            world.image.versions = Versions {
+                min: *min,
+                max: *max,
+            };
+        }
         Event::Tick => world.tick(),
         Event::Wait => world.now += 60_000,
         Event::Delete(ordinal) => drop(world.pods.remove(ordinal)),
@@ -124,11 +135,13 @@ fn happen(world: &mut World, event: &Event) {
         Event::Going(ordinal)
         | Event::Silence(ordinal)
         | Event::Hang(ordinal)
+        | Event::Quarantine(ordinal)
         | Event::Answer(ordinal) => {
             if let Some(pod) = world.pods.get_mut(ordinal) {
                 match event {
                     Event::Going(_) => pod.going = true,
                     Event::Answer(_) => (pod.silent_since, pod.stuck) = (None, false),
+                    Event::Quarantine(_) => pod.quarantine = Some("apply panicked".to_owned()),
                     Event::Hang(_) => (pod.silent_since, pod.stuck) = (Some(now), true),
                     _ => pod.silent_since = Some(now),
                 }
@@ -158,6 +171,23 @@ fn heal(world: &mut World) {
     world.catching_up = true;
     for pod in world.pods.values_mut() {
         (pod.silent_since, pod.stuck) = (None, false);
+    }
+}
+
+/// What only a person can do: an image that supports what is in force, and new pods in place of those
+/// that are quarantined or refused, one by one.
+fn attend(world: &mut World) {
+    world.image.versions = Versions { min: 1, max: 4 };
+    come_to_rest(world);
+    for ordinal in 0..world.pods.len() {
+        let ordinal = u32::try_from(ordinal).unwrap();
+        let is_of_no_use = world.pods.get(&ordinal).is_some_and(|pod| {
+            pod.quarantine.is_some() || (pod.cluster.is_none() && pod.image != world.image)
+        });
+        if is_of_no_use {
+            world.pods.remove(&ordinal);
+            come_to_rest(world);
+        }
     }
 }
 
@@ -197,7 +227,7 @@ proptest! {
             happen(&mut world, event);
         }
         heal(&mut world);
-        come_to_rest(&mut world);
+        attend(&mut world);
 
         let inventory = world.inventory();
         let plan = plan(&world.wanted, &inventory);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kontiki_plan::{
-    ClusterId, ConditionKind, Identity, IdentityCopy, OnTotalLoss, Plan, plan, verdict,
+    ClusterId, ConditionKind, Identity, IdentityCopy, OnTotalLoss, Plan, Versions, plan, verdict,
 };
 
 use world::World;
@@ -116,7 +116,10 @@ impl Run {
             }
             "pause" => self.world.wanted.paused = true,
             "resume" => self.world.wanted.paused = false,
+            "custom-machine" => self.world.wanted.machine = None,
             "start-empty" => self.world.wanted.on_total_loss = OnTotalLoss::StartEmpty,
+            // What pods are made from that start from now on: "MACHINE MIN MAX".
+            "image" => self.world.image = image(rest),
             // What happens in the world.
             "tick" => self.world.tick(),
             "wait" => self.world.now += u64::from(number()) * 1000,
@@ -131,6 +134,9 @@ impl Run {
             "stick" => {
                 let pod = self.pod(number());
                 (pod.silent_since, pod.stuck) = (Some(now), true);
+            }
+            "quarantine" => {
+                self.pod(number()).quarantine = Some("apply panicked".to_owned());
             }
             "foreign" => {
                 let foreign = ClusterId(0xf0);
@@ -208,9 +214,33 @@ impl Run {
             quorum.voters, quorum.healthy_voters, quorum.margin
         )
         .unwrap();
+        if let Some(machine) = &verdict.machine {
+            let version = machine.version.map_or("none".to_owned(), |v| v.to_string());
+            writeln!(out, "machine {} in version {version}", machine.name).unwrap();
+        }
+        for member in &verdict.members {
+            if let Some(reason) = &member.quarantine {
+                writeln!(out, "{:?} is {:?}: {reason}", member.server, member.state).unwrap();
+            }
+        }
         if let Some(operation) = &verdict.operation {
             writeln!(out, "{:?} to {}", operation.kind, operation.target).unwrap();
         }
+    }
+}
+
+fn image(text: &str) -> world::Image {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [machine, min, max] = words[..] else {
+        panic!("{text:?} is not MACHINE MIN MAX");
+    };
+    let number = |word: &str| word.parse().expect("a number");
+    world::Image {
+        machine: machine.to_owned(),
+        versions: Versions {
+            min: number(min),
+            max: number(max),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Watching clusters at rest: a short question to each leader, and nothing to the API server.
 //!
-//! A leader that does not answer, leads no more, serves no more, or has lost sight of a server makes
-//! the cluster be looked at in full. Leaders are asked every second, and less often when there are
+//! A leader that does not answer, leads no more, serves no more, is quarantined, has lost sight of a
+//! server or applies another version of its machine makes the cluster be looked at in full. Leaders are asked every second, and less often when there are
 //! many of them, so that an operator at rest stays cheap.
 
 use std::collections::{BTreeMap, HashMap};
@@ -44,8 +44,10 @@ struct Glance {
     server: ServerId,
     leads: bool,
     serving: bool,
+    quarantined: bool,
     term: u64,
     configuration_index: u64,
+    machine_version: Option<u32>,
     reachable: BTreeMap<ServerId, bool>,
 }
 
@@ -56,8 +58,10 @@ impl Glance {
             server: view.server,
             leads: view.role == Role::Leader,
             serving: view.serving,
+            quarantined: view.quarantine.is_some(),
             term: view.term,
             configuration_index: view.configuration.index,
+            machine_version: view.machine_version,
             reachable: progress
                 .map(|(id, progress)| (*id, progress.reachable))
                 .collect(),
@@ -178,8 +182,10 @@ mod tests {
             server: ServerId(1),
             leads: true,
             serving: true,
+            quarantined: false,
             term: 1,
             configuration_index: 1,
+            machine_version: None,
             reachable: BTreeMap::new(),
         };
         let key = ObjectRef::new("demo").within("default");

@@ -31,6 +31,8 @@ pub struct Scene {
     pub nodes: Vec<Place>,
     /// How long servers have been wanted without an identity.
     pub waited_for_servers: Duration,
+    /// Revision that a node has if it is made now; `None`: this world has none.
+    pub revision: Option<String>,
 }
 
 /// One ordinal, before its server is asked.
@@ -64,6 +66,8 @@ pub struct Tenant {
     pub going: bool,
     /// Revision of the template it was made from.
     pub revision: String,
+    /// Image that it was made from, in a world of images.
+    pub image: Option<String>,
     /// HOST:PORT of Peer and Admin; empty: it has no address yet.
     pub peer_address: String,
     /// HOST:PORT of Data; empty: it has no address yet.
@@ -106,6 +110,7 @@ pub async fn complete(admin: &Admin, memory: &mut Memory, scene: &Scene) -> Inve
         drawn_cluster: ClusterId(rand::random_range(1..=u64::MAX)),
         waited_for_servers: scene.waited_for_servers,
         leaderless_for,
+        revision: scene.revision.clone(),
     }
 }
 
@@ -127,6 +132,7 @@ fn instance(tenant: &Tenant, observation: Observation) -> Instance {
         uid,
         going,
         revision,
+        image: _,
         peer_address,
         client_address,
         ready,
@@ -144,7 +150,7 @@ fn instance(tenant: &Tenant, observation: Observation) -> Instance {
 
 fn leads(node: &Node) -> bool {
     match node.instance.as_ref().map(|instance| &instance.observation) {
-        Some(Observation::Seen(view)) => view.role == Role::Leader,
+        Some(Observation::Seen(view)) => view.role == Role::Leader && view.quarantine.is_none(),
         _ => false,
     }
 }
@@ -201,6 +207,7 @@ mod tests {
                 uid: format!("uid-{ordinal}"),
                 going: false,
                 revision: String::new(),
+                image: None,
                 peer_address: (*address).to_owned(),
                 client_address: String::new(),
                 ready: None,
@@ -214,6 +221,7 @@ mod tests {
             drift: Vec::new(),
             nodes: addresses.iter().enumerate().map(place).collect(),
             waited_for_servers: Duration::ZERO,
+            revision: None,
         }
     }
 

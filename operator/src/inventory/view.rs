@@ -3,8 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kontiki_plan::{Configuration, LogId, Progress, Purpose, Role, Server, ServerId, ServerView};
+use kontiki_plan::{
+    Configuration, LogId, Progress, Purpose, Role, Server, ServerId, ServerView, Versions,
+};
 use kontiki_proto::v1;
+
+/// Bytes of the reason of a quarantine that are kept: a panic may say a lot, a status has room for
+/// little.
+const QUARANTINE_MAX: usize = 256;
 
 /// An answer that makes no sense; it is treated as no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +72,27 @@ pub fn view(status: &v1::StatusResponse) -> Result<ServerView, Nonsense> {
             .map(server)
             .collect::<Result<_, _>>()?,
         version: status.version.clone(),
+        machine: status.machine.clone(),
+        machine_version: Some(status.machine_version).filter(|version| *version > 0),
+        machine_versions: machine_versions(status)?,
+        quarantine: quarantine(&status.quarantine),
     })
+}
+
+fn machine_versions(status: &v1::StatusResponse) -> Result<Option<Versions>, Nonsense> {
+    let (min, max) = (status.machine_versions_min, status.machine_versions_max);
+    match (min, max) {
+        (_, 0) => Ok(None),
+        _ if min > max => Err(nonsense("machine_versions", format!("{min} to {max}"))),
+        _ => Ok(Some(Versions { min, max })),
+    }
+}
+
+/// In one line, of bounded length.
+fn quarantine(said: &str) -> Option<String> {
+    let mut reason = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    reason.truncate(reason.floor_char_boundary(QUARANTINE_MAX));
+    (!reason.is_empty()).then_some(reason)
 }
 
 fn server_id(field: &'static str, id: &str) -> Result<ServerId, Nonsense> {
@@ -220,8 +246,42 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_does_not_say_of_its_machine_is_not_known() {
+        let silent = view(&status()).unwrap();
+        let machine = (silent.machine_version, silent.machine_versions);
+        assert_eq!((machine, silent.quarantine), ((None, None), None));
+        let said = v1::StatusResponse {
+            machine: "bank".into(),
+            machine_version: 2,
+            machine_versions_min: 1,
+            machine_versions_max: 3,
+            quarantine: format!("apply panicked:\n  {}", "é".repeat(QUARANTINE_MAX)),
+            ..status()
+        };
+        let view = view(&said).unwrap();
+        assert_eq!(
+            (view.machine.as_str(), view.machine_version),
+            ("bank", Some(2))
+        );
+        assert_eq!(view.machine_versions, Some(Versions { min: 1, max: 3 }));
+        let reason = view.quarantine.unwrap();
+        assert!(
+            reason.starts_with("apply panicked: é") && reason.len() <= QUARANTINE_MAX,
+            "{reason}"
+        );
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         let cases = [
+            (
+                v1::StatusResponse {
+                    machine_versions_min: 3,
+                    machine_versions_max: 2,
+                    ..status()
+                },
+                "machine_versions",
+            ),
             (
                 v1::StatusResponse {
                     server: None,

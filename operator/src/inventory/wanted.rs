@@ -37,6 +37,7 @@ pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
         min_majority,
         election_timeout: Duration::from_millis(u64::from(timeout)),
         paused: spec.paused,
+        machine: spec.state_machine.kind.machine().map(str::to_owned),
         on_total_loss: match spec.recovery.on_total_loss {
             OnTotalLoss::Halt => plan::OnTotalLoss::Halt,
             OnTotalLoss::StartEmpty => plan::OnTotalLoss::StartEmpty,

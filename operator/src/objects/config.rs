@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kontiki_api::{Names, RaftCluster, StateMachineKind};
+use kontiki_api::{Names, RaftCluster};
 use serde::Serialize;
 
 use super::{Settings, metadata};
@@ -24,8 +24,9 @@ pub struct NodeConfig {
     /// How others reach it; in a pod the environment says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<Advertise>,
-    /// Its state machine.
-    pub machine: &'static str,
+    /// Its state machine, one of those that are shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<&'static str>,
     /// Timing and quorum.
     pub raft: RaftTiming,
     /// Its logs.
@@ -79,10 +80,7 @@ impl NodeConfig {
             node_name: None,
             listen: None,
             advertise: None,
-            machine: match cluster.spec.state_machine.kind {
-                StateMachineKind::Kv => "kv",
-                StateMachineKind::Counter => "counter",
-            },
+            machine: cluster.spec.state_machine.kind.machine(),
             raft: RaftTiming {
                 heartbeat_milliseconds: raft.heartbeat_milliseconds,
                 election_timeout_milliseconds: raft.election_timeout_milliseconds,

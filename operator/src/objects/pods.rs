@@ -55,6 +55,13 @@ pub(super) fn template(cluster: &RaftCluster, settings: &Settings) -> PodTemplat
     template
 }
 
+/// Image of the node in a pod.
+pub fn image(pod: &PodSpec) -> Option<String> {
+    let mut containers = pod.containers.iter();
+    let node = containers.find(|container| container.name == CONTAINER)?;
+    node.image.clone()
+}
+
 /// FNV-1a of the rendering: the same in every build of the operator.
 fn hash(template: &PodTemplateSpec) -> String {
     let text = serde_json::to_string(template).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use kontiki_api::names::{CLUSTER_ID_ANNOTATION, INITIALIZED_ANNOTATION};
+use kontiki_api::names::{CLUSTER_ID_ANNOTATION, INITIALIZED_ANNOTATION, TEMPLATE_ANNOTATION};
 use kontiki_api::{Names, RaftCluster};
 
 use super::network::selecting;
@@ -38,6 +38,13 @@ impl Copy {
             ),
         ])
     }
+}
+
+/// Revision of the pods that `set` makes now.
+pub fn revision(set: &StatefulSet) -> Option<String> {
+    let metadata = set.spec.template.metadata.as_ref()?;
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(TEMPLATE_ANNOTATION).cloned()
 }
 
 /// The StatefulSet with `replicas` pods. `OnDelete`: a changed template restarts nothing by itself.

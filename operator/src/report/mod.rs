@@ -8,8 +8,8 @@ pub mod steps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kontiki_api::{
-    LeaderStatus, MemberRole, MemberState, MemberStatus, Names, OperationKind, OperationStatus,
-    QuorumStatus, RaftClusterStatus, conditions,
+    LeaderStatus, MachineStatus, MachineVersions, MemberRole, MemberState, MemberStatus, Names,
+    OperationKind, OperationStatus, QuorumStatus, RaftClusterStatus, conditions,
 };
 use kontiki_plan::{ConditionFact, ConditionKind, Member, Operation, Role, Verdict, verdict};
 
@@ -52,6 +52,10 @@ pub fn status(
             pod: leader.node.clone(),
             server_id: leader.server.to_string(),
             term: i64::try_from(leader.term).unwrap_or(i64::MAX),
+        }),
+        machine: verdict.machine.as_ref().map(|machine| MachineStatus {
+            name: machine.name.clone(),
+            version: machine.version.map(i64::from),
         }),
         quorum: Some(QuorumStatus {
             voters: count(verdict.quorum.voters),
@@ -106,8 +110,19 @@ fn member_status(member: &Member, scene: &Scene) -> MemberStatus {
             verdict::MemberState::Lost => MemberState::Lost,
             verdict::MemberState::Joining => MemberState::Joining,
             verdict::MemberState::Unknown => MemberState::Unknown,
+            verdict::MemberState::Quarantined => MemberState::Quarantined,
         },
         version: member.version.clone(),
+        // Of a member that does not answer the pod may be another's by now.
+        image: member
+            .role
+            .and(place)
+            .and_then(|place| place.tenant.as_ref()?.image.clone()),
+        machine_versions: member.machine_versions.map(|versions| MachineVersions {
+            min: i64::from(versions.min),
+            max: i64::from(versions.max),
+        }),
+        quarantine: member.quarantine.clone(),
     }
 }
 
@@ -200,10 +215,14 @@ pub fn changed_conditions<'a>(
 mod tests {
     use std::time::Duration;
 
-    use kontiki_plan::{ClusterId, Identity, LeaderFact, QuorumFact, ServerId};
+    use kontiki_plan::{
+        ClusterId, Identity, LeaderFact, MachineFact, QuorumFact, ServerId, Versions,
+    };
+
+    use serde_json::json;
 
     use super::*;
-    use crate::inventory::Place;
+    use crate::inventory::{Place, Tenant};
 
     fn scene() -> Scene {
         Scene {
@@ -214,13 +233,22 @@ mod tests {
             nodes: vec![Place {
                 ordinal: 0,
                 name: "demo-0".to_owned(),
-                tenant: None,
+                tenant: Some(Tenant {
+                    uid: "7".to_owned(),
+                    going: false,
+                    revision: "r".to_owned(),
+                    image: Some("bank:1".to_owned()),
+                    peer_address: String::new(),
+                    client_address: String::new(),
+                    ready: Some(true),
+                }),
                 location: Location {
                     kubernetes_node: Some("machine-1".to_owned()),
                     zone: Some("north".to_owned()),
                 },
             }],
             waited_for_servers: Duration::ZERO,
+            revision: None,
         }
     }
 
@@ -234,6 +262,10 @@ mod tests {
                 server: ServerId(0xa1),
                 term: 2,
             }),
+            machine: Some(MachineFact {
+                name: "bank".to_owned(),
+                version: Some(1),
+            }),
             quorum: QuorumFact {
                 voters: 1,
                 healthy_voters: 1,
@@ -246,6 +278,8 @@ mod tests {
                 voter: true,
                 state: verdict::MemberState::Active,
                 version: Some("0.1.0".to_owned()),
+                machine_versions: Some(Versions { min: 1, max: 2 }),
+                quarantine: None,
             }],
             operation: (!ready).then(|| Operation {
                 kind: verdict::OperationKind::ScaleUp,
@@ -327,5 +361,32 @@ mod tests {
             Some("machine-1")
         );
         assert_eq!(status.members[0].zone.as_deref(), Some("north"));
+    }
+
+    #[test]
+    fn a_member_says_what_it_runs_and_why_it_stopped_as_long_as_it_answers() {
+        let mut verdict = judged(false);
+        verdict.members[0].state = verdict::MemberState::Quarantined;
+        verdict.members[0].quarantine = Some("apply panicked".to_owned());
+        let (names, scene) = (Names::new("demo"), scene());
+        let facts = Facts {
+            names: &names,
+            generation: None,
+            scene: &scene,
+            failed: 0,
+            now: Timestamp::from_second(1000).unwrap(),
+        };
+        let said = serde_json::to_value(status(&verdict, facts, None)).unwrap();
+        assert_eq!(said["machine"], json!({"name": "bank", "version": 1}));
+        let member = &said["members"][0];
+        assert_eq!(member["image"], "bank:1");
+        assert_eq!(member["machineVersions"], json!({"min": 1, "max": 2}));
+        assert_eq!(
+            (&member["state"], &member["quarantine"]),
+            (&json!("Quarantined"), &json!("apply panicked"))
+        );
+        // The pod that has its name now is not its own.
+        verdict.members[0].role = None;
+        assert_eq!(status(&verdict, facts, None).members[0].image, None);
     }
 }

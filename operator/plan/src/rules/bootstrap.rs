@@ -37,7 +37,10 @@ fn draw(
     version: Option<&String>,
     draft: &mut Draft,
 ) {
-    let fresh = survey.fresh();
+    for (_, refusal) in survey.inadmissible() {
+        draft.block(refusal);
+    }
+    let fresh = survey.admissible();
     let replicas = survey.wanted.replicas;
     let waited = survey.inventory.waited_for_servers;
     let is_late = waited >= WAIT_MAX;
@@ -90,6 +93,7 @@ fn begin(survey: &Survey<'_>, record: &IdentityRecord, version: &str, draft: &mu
     let silent: Vec<Seen<'_>> = present
         .iter()
         .filter(|seen| seen.view.cluster.is_none() && survey.is_configured(seen.id()))
+        .filter(|seen| !seen.is_quarantined())
         .copied()
         .collect();
     if survey.leader.is_none() || survey.is_settled() {

@@ -4,7 +4,6 @@
 use crate::ids::ServerId;
 use crate::inventory::Purpose;
 use crate::plan::Draft;
-use crate::refusal::Refusal;
 use crate::rules::{Flow, replace};
 use crate::step::Step;
 use crate::survey::{Fate, Survey};
@@ -47,16 +46,17 @@ pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
         .into_iter()
         .map(|(server, _)| *server)
         .partition(|server| survey.fate(*server) == Fate::Lost);
-    if !living.is_empty() {
-        draft.block(replace::waiting(leader, living));
+    let (stopped, moving): (Vec<ServerId>, Vec<ServerId>) = living
+        .into_iter()
+        .partition(|server| survey.is_quarantined(*server));
+    if !moving.is_empty() {
+        draft.block(replace::waiting(leader, moving));
     }
-    for server in dead {
+    for server in stopped.into_iter().chain(dead) {
         let home = survey.home(server).cloned().unwrap_or_default();
-        if !survey.fresh().iter().any(|seen| seen.node.name == home) {
-            draft.block(Refusal::NoFreshServer {
-                lost: server,
-                node: home,
-            });
+        let admissible = survey.admissible();
+        if !admissible.iter().any(|seen| seen.node.name == home) {
+            draft.block(replace::no_substitute(survey, server));
         }
     }
     Flow::Continue

@@ -51,6 +51,7 @@ pub(crate) fn lost_half(survey: &Survey<'_>) -> Option<Half> {
     survey.all_answered().then(|| Half {
         voters,
         live: 0,
+        healthy: 0,
         lost: voters,
         quorum: survey.quorum(usize::try_from(voters).unwrap_or(usize::MAX)),
     })

@@ -63,7 +63,8 @@ fn servers(survey: &Survey<'_>, draft: &mut Draft) {
 
 /// Every server knows where the others of its configuration are.
 fn introduce(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
-    for seen in survey.members() {
+    // A quarantined server sends nothing, and may refuse to be told.
+    for seen in survey.members().filter(|seen| !seen.is_quarantined()) {
         let others: Vec<Server> = seen
             .view
             .configuration
@@ -114,10 +115,18 @@ fn elect(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
         });
         return;
     }
+    if let Some(half) = survey.half_without_healthy_quorum() {
+        draft.block(Refusal::NoHealthyQuorum {
+            healthy: half.healthy,
+            voters: half.voters,
+            quorum: half.quorum,
+        });
+        return;
+    }
     let lasting = survey.inventory.leaderless_for;
     let candidates = survey
         .members()
-        .filter(|seen| configuration.is_voter(seen.id()))
+        .filter(|seen| configuration.is_voter(seen.id()) && !seen.is_quarantined())
         .filter(|seen| {
             !matches!(seen.view.role, Role::Joiner | Role::Learner)
                 && seen.view.configuration.is_voter(seen.id())
@@ -199,7 +208,17 @@ fn restart_strays(survey: &Survey<'_>, draft: &mut Draft) {
         let is_stray = survey.record.map(|record| record.cluster) == view.cluster
             && !survey.is_configured(view.server)
             && view.configuration.index <= leader.view.configuration.index;
-        if is_stray && node.ordinal < survey.wanted.replicas && !instance.going {
+        let is_in_the_way = is_stray && node.ordinal < survey.wanted.replicas && !instance.going;
+        if !is_in_the_way {
+            continue;
+        }
+        if let Some(reason) = view.quarantine.clone() {
+            draft.block(Refusal::ServerQuarantined {
+                server: view.server,
+                node: node.name.clone(),
+                reason,
+            });
+        } else {
             draft.step(Step::Restart {
                 node: node.name.clone(),
                 uid: instance.uid.clone(),

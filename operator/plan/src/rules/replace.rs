@@ -41,10 +41,7 @@ pub(crate) fn apply(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Dr
     }
     for voter in &lost {
         let Some(new) = substitute(survey, *voter, &lost) else {
-            draft.block(Refusal::NoFreshServer {
-                lost: *voter,
-                node: survey.home(*voter).cloned().unwrap_or_default(),
-            });
+            draft.block(no_substitute(survey, *voter));
             continue;
         };
         draft.step(Step::Replace {
@@ -76,7 +73,15 @@ fn lost_voters(survey: &Survey<'_>, configuration: &Configuration) -> Vec<Server
     lost
 }
 
-/// Whether a replacement is on its way.
+/// Why nobody takes the place of a server that is gone or of no use.
+pub(crate) fn no_substitute(survey: &Survey<'_>, server: ServerId) -> Refusal {
+    let node = survey.home(server).cloned().unwrap_or_default();
+    survey
+        .obstacle(&node)
+        .unwrap_or(Refusal::NoFreshServer { lost: server, node })
+}
+
+/// Whether a replacement is on its way. One that is quarantined will not come.
 fn waits_for_another(
     survey: &Survey<'_>,
     configuration: &Configuration,
@@ -88,7 +93,7 @@ fn waits_for_another(
         .iter()
         .filter(|(_, purpose)| matches!(purpose, Purpose::Replace(_)))
         .map(|(server, _)| *server)
-        .filter(|server| survey.fate(*server) != Fate::Lost)
+        .filter(|server| survey.fate(*server) != Fate::Lost && !survey.is_quarantined(*server))
         .collect();
     if on_their_way.is_empty() {
         return false;
@@ -114,7 +119,7 @@ pub(crate) fn waiting(leader: Seen<'_>, servers: Vec<ServerId>) -> Refusal {
 /// The fresh server that takes the place of a lost one: that of its own node, or if nothing runs
 /// there any that is not to take the place of another.
 fn substitute<'a>(survey: &Survey<'a>, voter: ServerId, lost: &[ServerId]) -> Option<Seen<'a>> {
-    let fresh = survey.fresh();
+    let fresh = survey.admissible();
     let home = survey.home(voter);
     let own = fresh.iter().find(|seen| Some(&seen.node.name) == home);
     if own.is_some() {

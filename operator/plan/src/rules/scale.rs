@@ -118,19 +118,26 @@ fn up(
     missing: &BTreeSet<u32>,
     draft: &mut Draft,
 ) {
-    let fresh: Vec<Seen<'_>> = survey
-        .fresh()
-        .into_iter()
-        .filter(|seen| missing.contains(&seen.node.ordinal))
-        .collect();
+    let is_missing = |seen: &Seen<'_>| missing.contains(&seen.node.ordinal);
+    let mut fresh = survey.admissible();
+    fresh.retain(is_missing);
+    let mut refused = survey.inadmissible();
+    refused.retain(|(seen, _)| is_missing(seen));
     let late = |ordinal: &&u32| is_late(survey, **ordinal);
-    let given_up = missing.iter().filter(late).count();
-    if fresh.is_empty() || fresh.len() + given_up < missing.len() {
+    let late = missing.iter().filter(late).count();
+    let arrived = fresh.len() + refused.len();
+    for (_, refusal) in refused {
+        draft.block(refusal);
+    }
+    if arrived + late < missing.len() || (fresh.is_empty() && arrived < missing.len()) {
         draft.block(Refusal::WaitingForServers {
             fresh: u32::try_from(fresh.len()).unwrap_or(u32::MAX),
             needed: u32::try_from(missing.len()).unwrap_or(u32::MAX),
             fewer_in: None,
         });
+        return;
+    }
+    if fresh.is_empty() {
         return;
     }
     draft.step(Step::Add {
@@ -168,9 +175,9 @@ fn down(
             replicas: half.voters,
             min_majority: survey.wanted.min_majority,
         });
-    } else if half.live < half.quorum {
+    } else if half.healthy < half.quorum {
         draft.block(Refusal::NoQuorumAfterwards {
-            live: half.live,
+            healthy: half.healthy,
             voters: half.voters,
             quorum: half.quorum,
         });

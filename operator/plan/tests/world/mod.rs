@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kontiki_plan::{
     ClusterId, Configuration, Identity, IdentityCopy, Instance, Inventory, LogId, Node,
-    Observation, OnTotalLoss, Progress, Purpose, Role, Server, ServerId, ServerView, Step, Wanted,
+    Observation, OnTotalLoss, Progress, Purpose, Role, Server, ServerId, ServerView, Step,
+    Versions, Wanted,
 };
 
 /// A pod and the server in it.
@@ -25,6 +26,16 @@ pub struct Pod {
     pub introduced: BTreeSet<(ServerId, String)>,
     /// The leader that it still believes in.
     pub follows: Option<ServerId>,
+    pub image: Image,
+    /// Why it has stopped, if it has.
+    pub quarantine: Option<String>,
+}
+
+/// What pods are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub machine: String,
+    pub versions: Versions,
 }
 
 /// The truth about one cluster.
@@ -35,6 +46,8 @@ pub struct Group {
     pub term: u64,
     pub index: u64,
     pub activated: bool,
+    /// Version of the machine in force; 0: none yet.
+    pub version: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +65,8 @@ pub struct World {
     pub controller: bool,
     /// Learners catch up.
     pub catching_up: bool,
+    /// What new pods are made from.
+    pub image: Image,
     pub now: u64,
     leaderless_since: Option<u64>,
     servers_wanted_since: u64,
@@ -68,6 +83,7 @@ impl World {
                 min_majority: 1,
                 election_timeout: Duration::from_secs(60),
                 paused: false,
+                machine: Some("kv".to_owned()),
                 on_total_loss: OnTotalLoss::Halt,
             },
             identity: Identity::Absent,
@@ -79,6 +95,10 @@ impl World {
             homes: BTreeMap::new(),
             controller: true,
             catching_up: true,
+            image: Image {
+                machine: "kv".to_owned(),
+                versions: Versions { min: 1, max: 1 },
+            },
             now: 0,
             leaderless_since: None,
             servers_wanted_since: 0,
@@ -122,7 +142,8 @@ impl World {
         let Some(configuration) = self.configuration().cloned() else {
             return;
         };
-        let Some(pod) = self.pods.get(&ordinal).filter(|pod| !pod.stuck) else {
+        let may = |pod: &&Pod| !pod.stuck && pod.quarantine.is_none();
+        let Some(pod) = self.pods.get(&ordinal).filter(may) else {
             return;
         };
         let (id, cluster) = (pod.server, pod.cluster);
@@ -162,6 +183,8 @@ impl World {
             configuration: Configuration::default(),
             introduced: BTreeSet::new(),
             follows: None,
+            image: self.image.clone(),
+            quarantine: None,
         };
         self.pods.insert(ordinal, pod);
     }
@@ -190,10 +213,7 @@ impl World {
     /// A leader that died is forgotten; changes are finished by the leader.
     fn run(&mut self, cluster: ClusterId) {
         let mut group = self.groups[&cluster].clone();
-        if group
-            .leader
-            .is_some_and(|leader| self.live(leader).is_none())
-        {
+        if group.leader.is_some_and(|leader| !self.is_healthy(leader)) {
             group.leader = None;
         }
         let halves: Vec<_> = halves(&group.configuration).cloned().collect();
@@ -206,6 +226,7 @@ impl World {
             self.promote(&mut group);
         }
         if works {
+            self.raise_version(&mut group);
             let is_voter = |id: &ServerId| group.configuration.voters.contains(id);
             group.leader = group.leader.filter(is_voter);
         }
@@ -213,10 +234,35 @@ impl World {
         self.spread(cluster);
     }
 
+    /// It answers, and has not stopped.
+    fn is_healthy(&self, id: ServerId) -> bool {
+        self.live(id)
+            .is_some_and(|(_, pod)| pod.quarantine.is_none())
+    }
+
+    /// The newest version that every voter supports comes into force.
+    fn raise_version(&self, group: &mut Group) {
+        let mut voters = halves(&group.configuration).flatten();
+        let mut versions = Vec::new();
+        let all = voters.all(|id| match self.live(*id) {
+            Some((_, pod)) => {
+                versions.push(pod.image.versions);
+                true
+            }
+            None => false,
+        });
+        let newest = versions.iter().map(|versions| versions.max).min();
+        if let Some(newest) = newest.filter(|newest| all && *newest > group.version)
+            && versions.iter().all(|versions| versions.contains(newest))
+        {
+            group.version = newest;
+        }
+    }
+
     fn promote(&self, group: &mut Group) {
         let before = group.configuration.voters.clone();
         let learners = group.configuration.learners.clone();
-        let lives = |id: &ServerId| self.live(*id).is_some();
+        let lives = |id: &ServerId| self.is_healthy(*id);
         let replacement = learners.iter().find_map(|(id, purpose)| match purpose {
             Purpose::Replace(lost) if lives(id) => Some((*id, *lost)),
             _ => None,
@@ -264,7 +310,8 @@ impl World {
             group.is_some_and(|group| group.leader == Some(pod.server))
         };
         let mut pods = self.pods.values();
-        let is_led = pods.any(|pod| !pod.stuck && pod.silent_since.is_none() && leads(pod));
+        let answers = |pod: &Pod| !pod.stuck && pod.silent_since.is_none();
+        let is_led = pods.any(|pod| answers(pod) && pod.quarantine.is_none() && leads(pod));
         let since = match (is_led, self.leaderless_since) {
             (true, _) => None,
             (false, since) => Some(since.unwrap_or(self.now)),
@@ -283,9 +330,15 @@ impl World {
             },
             nodes: (0..count).map(|ordinal| self.node(ordinal)).collect(),
             drawn_cluster: ClusterId(self.drawn + 1),
+            revision: Some(Self::revision(&self.image)),
             waited_for_servers: Duration::from_millis(self.now - self.servers_wanted_since),
             leaderless_for: Duration::from_millis(since.map_or(0, |since| self.now - since)),
         }
+    }
+
+    fn revision(image: &Image) -> String {
+        let Versions { min, max } = image.versions;
+        format!("{} {min} to {max}", image.machine)
     }
 
     fn node(&self, ordinal: u32) -> Node {
@@ -300,7 +353,7 @@ impl World {
             Instance {
                 uid: pod.uid.to_string(),
                 going: pod.going,
-                revision: "1".to_owned(),
+                revision: Self::revision(&pod.image),
                 peer_address: Self::address(ordinal, pod),
                 client_address: String::new(),
                 ready: self.is_ready(pod),
@@ -317,7 +370,8 @@ impl World {
     fn is_ready(&self, pod: &Pod) -> bool {
         let group = pod.cluster.and_then(|cluster| self.groups.get(&cluster));
         let voter = is_voter(&pod.configuration, pod.server);
-        voter && !pod.stuck && group.is_some_and(|group| group.activated)
+        let runs = !pod.stuck && pod.quarantine.is_none();
+        voter && runs && group.is_some_and(|group| group.activated)
     }
 
     fn view(&self, pod: &Pod) -> ServerView {
@@ -372,6 +426,10 @@ impl World {
             },
             servers: servers.collect(),
             version: "1".to_owned(),
+            machine: pod.image.machine.clone(),
+            machine_version: Some(group.version).filter(|version| *version > 0),
+            machine_versions: Some(pod.image.versions),
+            quarantine: pod.quarantine.clone(),
         }
     }
 
@@ -481,6 +539,10 @@ impl World {
                 !contains(&group.configuration, server),
                 "{server} is restarted although it is a member"
             );
+            assert!(
+                pod.quarantine.is_none() || pod.cluster != Some(record.cluster),
+                "{server} is restarted although its memory may be wanted"
+            );
         }
         pod.going = true;
         Ok(())
@@ -578,6 +640,7 @@ impl World {
             return Err("no quorum".to_owned());
         }
         if let Step::TriggerElection { on, .. } = step {
+            assert!(self.is_healthy(on.id), "{on} is to lead, but has stopped");
             group.leader = Some(on.id);
             group.term += 1;
         } else {
@@ -623,6 +686,11 @@ impl World {
             }
             Step::Transfer { target, .. } => {
                 assert!(before.contains(&target.id), "a target that does not vote");
+                let stopped = self
+                    .pods
+                    .values()
+                    .any(|pod| pod.server == target.id && pod.quarantine.is_some());
+                assert!(!stopped, "{target} is to lead, but has stopped");
                 if self.live(target.id).is_none() {
                     return Err("target is not there".to_owned());
                 }
@@ -642,6 +710,7 @@ impl World {
                     group.configuration.learners.remove(id);
                 }
                 for server in servers {
+                    self.assert_admissible(server.id, group);
                     group
                         .configuration
                         .learners
@@ -661,6 +730,7 @@ impl World {
                     assert!(!self.exists(*id), "{id} may live");
                     group.configuration.learners.remove(id);
                 }
+                self.assert_admissible(new.id, group);
                 let purpose = Purpose::Replace(*lost);
                 group.configuration.learners.insert(new.id, purpose);
             }
@@ -685,6 +755,25 @@ impl World {
             group.configuration.outgoing = Some(before);
         }
         Ok(())
+    }
+
+    /// A leader refuses a server that cannot apply what is written now: it is not to be asked.
+    fn assert_admissible(&self, id: ServerId, group: &Group) {
+        let Some(pod) = self.pods.values().find(|pod| pod.server == id) else {
+            return;
+        };
+        let versions = pod.image.versions;
+        assert!(
+            group.version == 0 || versions.contains(group.version),
+            "{id} is added, but does not support version {}",
+            group.version
+        );
+        assert!(pod.quarantine.is_none(), "{id} is added, but has stopped");
+        let machine = self.wanted.machine.as_ref();
+        assert!(
+            machine.is_none_or(|machine| *machine == pod.image.machine),
+            "{id} is added, but runs another machine"
+        );
     }
 
     /// A line for each pod, and one for the group.
@@ -725,6 +814,7 @@ impl World {
                 (pod.going, ", going"),
                 (pod.stuck, ", stuck"),
                 (pod.silent_since.is_some(), ", silent"),
+                (pod.quarantine.is_some(), ", quarantined"),
             ] {
                 text += if is { what } else { "" };
             }

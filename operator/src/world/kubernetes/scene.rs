@@ -29,6 +29,7 @@ pub(super) async fn look(world: &KubernetesWorld) -> Result<Scene, WorldError> {
         identity_and_age(world),
         applier.drift()
     )?;
+    let mut revision = None;
     if let Some(set) = &set {
         let copy = match &identity {
             Identity::Recorded { record, .. } => Some(super::copy(record)),
@@ -42,6 +43,7 @@ pub(super) async fn look(world: &KubernetesWorld) -> Result<Scene, WorldError> {
             copy.as_ref(),
         );
         drift.extend(applier.drift_of(&wanted, Some(set)));
+        revision = objects::revision(&wanted);
     }
     Ok(Scene {
         identity,
@@ -52,6 +54,7 @@ pub(super) async fn look(world: &KubernetesWorld) -> Result<Scene, WorldError> {
         waited_for_servers: set
             .as_ref()
             .map_or(Duration::ZERO, |set| waited(set, written)),
+        revision,
     })
 }
 
@@ -164,6 +167,7 @@ fn tenant(pod: &Pod) -> Option<Tenant> {
             .get(TEMPLATE_ANNOTATION)
             .cloned()
             .unwrap_or_default(),
+        image: pod.spec.as_ref().and_then(objects::image),
         peer_address: address(&ip, PEER_PORT),
         client_address: address(&ip, CLIENT_PORT),
         ready: Some(ready),

@@ -296,6 +296,7 @@ impl World for LocalWorld {
                 uid: format!("{}-{}", process.pid, process.start_time),
                 going: state.ending.contains_key(name),
                 revision: String::new(),
+                image: None,
                 peer_address: format!("127.0.0.1:{}", node.ports.peer),
                 client_address: format!("127.0.0.1:{}", node.ports.client),
                 ready: None,
@@ -319,6 +320,7 @@ impl World for LocalWorld {
             drift: self.drift(&state),
             nodes: places.into_values().collect(),
             waited_for_servers: Duration::from_secs(waited),
+            revision: None,
         })
     }
 
