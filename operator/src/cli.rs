@@ -48,7 +48,8 @@ pub enum Command {
 pub struct LocalOptions {
     /// The manifest. What belongs to the cluster is kept beside it, in FILE.state/.
     pub file: PathBuf,
-    /// Program of a node; by default `kontiki-node` beside this program, or else on the PATH.
+    /// Program of a node; by default `kontiki-node` beside this program, or else on the PATH. In
+    /// place of `spec.image`, and so required if `spec.stateMachine.kind` is Custom.
     #[arg(long, env = "KONTIKI_NODE_BINARY")]
     pub node_binary: Option<PathBuf>,
     /// Print the status of the running cluster, and end.

@@ -147,6 +147,29 @@ fn a_first_manifest_that_is_wrong_ends_the_program_with_its_own_status() {
 }
 
 #[test]
+fn a_machine_of_ones_own_runs_from_the_program_that_is_named_and_from_no_other() {
+    let cluster = Cluster::new(3);
+    cluster.edit("kind: Kv", "kind: Custom");
+    let mut operator = Operator::start(&cluster);
+    let wanted = "demo.yaml:5: spec.image: image must be set if stateMachine.kind is Custom";
+    assert_eq!(operator.wait().code(), Some(78));
+    assert!(operator.output().contains(wanted), "{}", operator.output());
+
+    cluster.edit("  replicas: 3", "  image: bank:1\n  replicas: 3");
+    let mut operator = Operator::bare(&cluster, &[]);
+    let wanted = "demo.yaml:9: spec.stateMachine.kind: Custom needs a program here";
+    assert_eq!(operator.wait().code(), Some(78));
+    assert!(operator.output().contains(wanted), "{}", operator.output());
+
+    // Any machine will do: this one calls itself kv.
+    let _operator = Operator::start(&cluster);
+    let status = cluster.wait_ready(3);
+    let machine = status.machine.expect("a machine");
+    assert_eq!(machine.name, "kv");
+    data::put(&cluster, "key", "1");
+}
+
+#[test]
 fn one_operator_keeps_a_manifest_and_any_program_may_ask_for_its_status() {
     let cluster = Cluster::new(1);
     let _operator = Operator::start(&cluster);

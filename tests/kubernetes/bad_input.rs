@@ -79,6 +79,12 @@ fn refused_when_new() -> Vec<Case> {
             "spec.stateMachine.kind: Unsupported value: \"Abacus\": supported values: \"Kv\"",
         ),
         case(
+            "a machine of one's own without an image",
+            "/spec/stateMachine/kind",
+            json!("Custom"),
+            "image must be set if stateMachine.kind is Custom",
+        ),
+        case(
             "unknown storage",
             "/spec/storage/mode",
             json!("Papyrus"),

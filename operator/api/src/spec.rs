@@ -46,6 +46,10 @@ use crate::status::RaftClusterStatus;
 #[x_kube(validation = Rule::new("self.raft.minMajority <= self.replicas")
     .message("raft.minMajority must be at most replicas")
     .field_path(".raft.minMajority"))]
+#[x_kube(validation = Rule::new("self.stateMachine.kind != 'Custom' || has(self.image)")
+    .message("image must be set if stateMachine.kind is Custom: that of a node built around the \
+        machine")
+    .field_path(".image"))]
 pub struct RaftClusterSpec {
     /// Number of voters, 1 to 9. An even number tolerates no more losses than one less, and is
     /// allowed with a warning.
@@ -53,7 +57,9 @@ pub struct RaftClusterSpec {
         .message("replicas must be between 1 and 9"))]
     pub replicas: i32,
 
-    /// Image of the node; by default the one that the operator was installed with.
+    /// Image of the node; by default the one that the operator was installed with. Required if
+    /// `stateMachine.kind` is Custom. A change restarts nothing: a pod gets it when it is deleted
+    /// (one at a time, while Ready is True), and `members[].image` says which have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -93,27 +99,33 @@ pub struct RaftClusterSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StateMachineSpec {
-    /// Kv: ordered keys and values. Counter: one number. Immutable.
+    /// Kv: ordered keys and values. Counter: one number. Custom: the machine of the program in
+    /// `image`, a node with the flags, the configuration and the ports of the shipped one.
+    /// Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("stateMachine.kind is immutable"))]
     pub kind: StateMachineKind,
 }
 
-/// The machines of the shipped image.
+/// The machines of the shipped image, and one's own.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum StateMachineKind {
     /// Ordered keys and values.
     Kv,
     /// One number.
     Counter,
+    /// That of the program in `image`.
+    Custom,
 }
 
 impl StateMachineKind {
-    /// The name that its servers give themselves, and that a node is configured with.
+    /// The name that servers give the machine, and that a node is configured with. `None`: theirs to
+    /// say, and nothing to configure.
     pub fn machine(self) -> Option<&'static str> {
         match self {
             Self::Kv => Some("kv"),
             Self::Counter => Some("counter"),
+            Self::Custom => None,
         }
     }
 }

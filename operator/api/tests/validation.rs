@@ -173,9 +173,46 @@ fn machine_and_storage_are_immutable() {
 }
 
 #[test]
+fn a_machine_of_ones_own_needs_an_image_and_the_shipped_ones_may_have_one() {
+    let spec = |kind: &str, image: Option<&str>| {
+        let mut manifest = with("/spec/stateMachine/kind", json!(kind));
+        if let Some(image) = image {
+            manifest["spec"]["image"] = json!(image);
+        }
+        parse(manifest)
+    };
+    let needs = "image must be set if stateMachine.kind is Custom: that of a node built around \
+        the machine";
+    assert_eq!(messages(spec("Custom", None).validate_cel()), [needs]);
+    for (kind, image) in [
+        ("Custom", Some("bank:1")),
+        ("Kv", Some("bank:1")),
+        ("Counter", None),
+    ] {
+        assert_eq!(messages(spec(kind, image).validate_cel()), NONE, "{kind}");
+    }
+    // Another image is a roll, another machine is none.
+    let bank = spec("Custom", Some("bank:1"));
+    let newer = spec("Custom", Some("bank:2"));
+    assert_eq!(messages(newer.validate_cel_update(&bank)), NONE);
+    assert_eq!(
+        messages(spec("Custom", None).validate_cel_update(&bank)),
+        [needs]
+    );
+    assert_eq!(
+        messages(spec("Kv", Some("bank:1")).validate_cel_update(&bank)),
+        ["stateMachine.kind is immutable"]
+    );
+}
+
+#[test]
 fn unknown_machines_and_modes_name_what_would_be_right() {
     for (pointer, value, right) in [
-        ("/spec/stateMachine/kind", "Queue", "`Kv` or `Counter`"),
+        (
+            "/spec/stateMachine/kind",
+            "Queue",
+            "`Kv`, `Counter`, `Custom`",
+        ),
         ("/spec/storage/mode", "Durable", "`Memory`"),
         ("/spec/recovery", "Halt", "RecoverySpec"),
     ] {

@@ -53,6 +53,21 @@ impl fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
+impl ManifestError {
+    /// A fault of the field `field` of `file`, which was read before.
+    pub(super) fn at(file: &Path, field: &str, message: String) -> Self {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Self {
+            file: file.to_owned(),
+            faults: vec![Fault {
+                line: line_of(&text, field),
+                field: field.to_owned(),
+                message,
+            }],
+        }
+    }
+}
+
 /// Reads and checks the manifest in `file`; `before` is the one in force.
 ///
 /// # Errors

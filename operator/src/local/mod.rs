@@ -12,11 +12,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kontiki_api::RaftCluster;
+use kontiki_api::{RaftCluster, StateMachineKind};
 use kube::ResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::manifest::ManifestError;
 use self::pass::{Passes, say};
 use crate::cli::EXIT_CONFIG;
 use crate::objects::Settings;
@@ -35,7 +36,7 @@ const REST: Duration = Duration::from_millis(500);
 pub enum LocalError {
     /// The manifest cannot be used, and there is none in force.
     #[error(transparent)]
-    Manifest(#[from] manifest::ManifestError),
+    Manifest(#[from] ManifestError),
     /// The program of a node is not there.
     #[error("the program of a node is not at {0}: say where with --node-binary")]
     Binary(String),
@@ -86,6 +87,13 @@ pub async fn run(file: &Path, node_binary: Option<&Path>) -> Result<(), LocalErr
         node_log_level: "info".to_owned(),
     };
     let mut desired = Desired::open(file)?;
+    if desired.cluster.spec.state_machine.kind == StateMachineKind::Custom && node_binary.is_none()
+    {
+        let field = "spec.stateMachine.kind";
+        let message = "Custom needs a program here, where spec.image does not count: say where it is \
+                       with --node-binary";
+        return Err(ManifestError::at(file, field, message.to_owned()).into());
+    }
     let binary = find_binary(node_binary)?;
     let store = Store::open(file)?;
     let world = LocalWorld::open(store.clone(), binary, &desired.cluster, &settings)?;

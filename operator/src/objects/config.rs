@@ -24,7 +24,8 @@ pub struct NodeConfig {
     /// How others reach it; in a pod the environment says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<Advertise>,
-    /// Its state machine, one of those that are shipped.
+    /// Its state machine, if it is one of those that are shipped. A program of one's own knows its
+    /// machine, and no other's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<&'static str>,
     /// Timing and quorum.

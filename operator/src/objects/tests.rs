@@ -44,6 +44,17 @@ spec:
     terminationGracePeriodSeconds: 12
 ";
 
+const CUSTOM: &str = "
+apiVersion: kontiki.dev/v1alpha1
+kind: RaftCluster
+metadata: {name: demo, namespace: default, uid: 5a0c}
+spec:
+  replicas: 3
+  image: registry.example/bank:1
+  stateMachine: {kind: Custom}
+  storage: {mode: Memory}
+";
+
 fn cluster(manifest: &str) -> RaftCluster {
     serde_yaml::from_str(manifest).unwrap()
 }
@@ -103,6 +114,24 @@ fn everything_that_can_be_asked_for() {
 }
 
 #[test]
+fn a_machine_of_ones_own_is_started_as_the_shipped_ones_but_told_no_name() {
+    let custom = render(CUSTOM);
+    let shipped = render(MINIMAL);
+    let differences: Vec<&str> = custom
+        .lines()
+        .filter(|line| !shipped.lines().any(|other| other == *line))
+        .collect();
+    let hash = "        kontiki.dev/template: ";
+    assert!(differences[0].starts_with(hash), "{differences:?}");
+    assert_eq!(
+        differences[1..],
+        ["        image: registry.example/bank:1"],
+        "{differences:?}"
+    );
+    assert!(shipped.contains("machine: kv") && !custom.contains("machine:"));
+}
+
+#[test]
 fn the_same_template_has_the_same_hash_and_another_has_another() {
     let hash = |manifest: &str, replicas: u32| {
         let set = stateful_set(&cluster(manifest), &settings(), replicas, None);
@@ -115,6 +144,8 @@ fn the_same_template_has_the_same_hash_and_another_has_another() {
         "replicas restart nothing"
     );
     assert_ne!(hash(MINIMAL, 3), hash(EVERYTHING, 3));
+    let newer = CUSTOM.replace("bank:1", "bank:2");
+    assert_ne!(hash(CUSTOM, 3), hash(&newer, 3), "a roll is seen");
 }
 
 #[test]

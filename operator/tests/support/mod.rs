@@ -177,6 +177,12 @@ impl Operator {
 
     /// Starts one with further arguments.
     pub fn with(cluster: &Cluster, arguments: &[&str]) -> Self {
+        let program = node_binary().to_str().unwrap();
+        Self::bare(cluster, &[&["--node-binary", program], arguments].concat())
+    }
+
+    /// Starts one with no other arguments: it finds the program of a node by itself.
+    pub fn bare(cluster: &Cluster, arguments: &[&str]) -> Self {
         let folder = cluster.folder.path();
         let number = fs::read_dir(folder).unwrap().count();
         let output = folder.join(format!("operator-{number}.out"));
@@ -184,8 +190,6 @@ impl Operator {
         let child = Command::new(env!("CARGO_BIN_EXE_kontiki-operator"))
             .arg("local")
             .arg(cluster.manifest())
-            .arg("--node-binary")
-            .arg(node_binary())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

@@ -236,3 +236,71 @@ async fn an_object_of_somebody_else_is_not_touched() {
     );
     assert_eq!(methods(&asked), [format!("GET {SET}")]);
 }
+
+#[tokio::test]
+async fn another_image_is_drift_reaches_the_template_and_restarts_nothing() {
+    let live = {
+        let (world, _) = world(Answers::new());
+        let set = objects::stateful_set(&world.cluster, &world.settings, 5, None);
+        let mut set = serde_json::to_value(set).unwrap();
+        set["metadata"]["resourceVersion"] = json!("7");
+        set["kind"] = json!("StatefulSet");
+        set["apiVersion"] = json!("apps/v1");
+        set
+    };
+    let mut pod = owned("Pod", "demo-0", json!({}));
+    pod["metadata"]["ownerReferences"][0]["uid"] = json!("set");
+    pod["metadata"]["annotations"] = live["spec"]["template"]["metadata"]["annotations"].clone();
+    pod["spec"] = live["spec"]["template"]["spec"].clone();
+    let mut set = live.clone();
+    set["metadata"]["uid"] = json!("set");
+    let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]});
+    let (mut world, asked) = world(Answers::from([
+        (("GET", SET), (StatusCode::OK, set.clone())),
+        (("PATCH", SET), (StatusCode::OK, set)),
+        (("GET", PODS), (StatusCode::OK, pods)),
+    ]));
+    let is_about_the_set = |drift: &String| drift.starts_with("StatefulSet");
+    let before = world.scene().await.unwrap();
+    assert!(
+        !before.drift.iter().any(is_about_the_set),
+        "{:?}",
+        before.drift
+    );
+
+    Arc::make_mut(&mut world.cluster).spec.image = Some("bank:2".to_owned());
+    let scene = world.scene().await.unwrap();
+    assert!(
+        scene.drift.iter().any(is_about_the_set),
+        "{:?}",
+        scene.drift
+    );
+    let tenant = scene.nodes[0].tenant.clone().unwrap();
+    assert_eq!(
+        tenant.image.as_deref(),
+        Some("node:1"),
+        "it runs on as it is"
+    );
+    assert_eq!(Some(&tenant.revision), before.revision.as_ref());
+    assert_ne!(
+        Some(tenant.revision),
+        scene.revision,
+        "and is said to be of an older template"
+    );
+
+    let live = world.live_stateful_set().await.unwrap().unwrap();
+    world
+        .apply_stateful_set(Some(&live), replicas(&live))
+        .await
+        .unwrap();
+    let asked = asked.lock().unwrap();
+    let (method, _, body) = asked.last().cloned().unwrap();
+    assert_eq!(method, Method::PATCH);
+    assert_eq!(
+        body["spec"]["template"]["spec"]["containers"][0]["image"],
+        "bank:2"
+    );
+    assert_eq!(body["spec"]["replicas"], 5);
+    assert_eq!(body["spec"]["updateStrategy"]["type"], "OnDelete");
+    assert!(asked.iter().all(|(method, _, _)| *method != Method::DELETE));
+}
