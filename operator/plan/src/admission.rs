@@ -1,7 +1,9 @@
 //! Who may become a member: a fresh server that runs the cluster's machine, supports its version in
 //! force, and is not quarantined. The rest is left where it is, and reported.
+//!
+//! What a server does not say is nothing against it: its leader refuses what must not be.
 
-use crate::ids::NodeName;
+use crate::ids::{NodeName, ServerId};
 use crate::refusal::Refusal;
 use crate::survey::{Seen, Survey};
 
@@ -22,8 +24,7 @@ impl<'a> Survey<'a> {
             .collect()
     }
 
-    /// Why a server must not become a member, if there is a reason. What it does not say is nothing
-    /// against it.
+    /// Why a server must not become a member, if there is a reason.
     pub fn objection(&self, seen: Seen<'_>) -> Option<Refusal> {
         let (server, node) = (seen.id(), seen.node.name.clone());
         if let Some(reason) = seen.view.quarantine.clone() {
@@ -78,14 +79,39 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Members that run another machine than they should, and fresh servers that may not take part.
+    /// Whether a learner answers, but is of no use: it is not waited for. (A version may come into
+    /// force that only voters were asked about.)
+    pub fn is_hopeless(&self, server: ServerId) -> bool {
+        let seen = self.seen.get(&server);
+        seen.is_some_and(|seen| self.objection(*seen).is_some())
+    }
+
+    /// Why servers cannot begin a cluster together, if they cannot.
+    pub fn discord(&self, fresh: &[Seen<'_>]) -> Option<Refusal> {
+        let ranges = || {
+            let said = fresh.iter();
+            said.filter_map(|seen| Some((&seen.node.name, seen.view.machine_versions?)))
+        };
+        let (older, oldest) = ranges().min_by_key(|(_, versions)| versions.max)?;
+        let (newer, newest) = ranges().max_by_key(|(_, versions)| versions.min)?;
+        (newest.min > oldest.max).then(|| Refusal::NoCommonMachineVersion {
+            older: older.clone(),
+            max: oldest.max,
+            newer: newer.clone(),
+            min: newest.min,
+        })
+    }
+
+    /// Everything that is wrong with the machines of members and of fresh servers.
     pub fn misfits(&self) -> Vec<Refusal> {
         let members = self.members().filter(|seen| self.is_configured(seen.id()));
+        let members = members.filter_map(|seen| self.objection(seen));
         let refused = self.inadmissible().into_iter().map(|(_, refusal)| refusal);
-        let wrong = members.filter_map(|seen| self.objection(seen));
-        refused
-            .chain(wrong.filter(|refusal| matches!(refusal, Refusal::WrongMachine { .. })))
-            .collect()
+        let discord = match self.record {
+            None => self.discord(&self.admissible()),
+            Some(_) => None,
+        };
+        refused.chain(members).chain(discord).collect()
     }
 }
 

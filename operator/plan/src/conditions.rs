@@ -170,6 +170,7 @@ fn is_stuck(plan: &Plan) -> bool {
                 | Refusal::QuorumLost { .. }
                 | Refusal::BelowMinMajority { .. }
                 | Refusal::UnsupportedMachineVersion { .. }
+                | Refusal::NoCommonMachineVersion { .. }
                 | Refusal::WrongMachine { .. }
                 | Refusal::ServerQuarantined { .. }
                 | Refusal::NoHealthyQuorum { .. }
@@ -192,8 +193,14 @@ fn degraded(survey: &Survey<'_>) -> Finding {
         (
             "UnsupportedMachineVersion",
             refused(
-                |refusal| matches!(refusal, Refusal::UnsupportedMachineVersion { .. }),
-                "set spec.image to one whose machine supports it, and delete the pod",
+                |refusal| {
+                    matches!(
+                        refusal,
+                        Refusal::UnsupportedMachineVersion { .. }
+                            | Refusal::NoCommonMachineVersion { .. }
+                    )
+                },
+                "set spec.image to one whose machine supports what is in force, and delete the pod",
             ),
         ),
         (

@@ -182,6 +182,18 @@ pub enum Refusal {
         /// The version in force.
         in_force: u32,
     },
+    /// No version of the machine is known to all servers that would begin the cluster.
+    #[error("{older} supports machine versions up to {max}, {newer} from {min} on")]
+    NoCommonMachineVersion {
+        /// The node whose newest version is the oldest.
+        older: NodeName,
+        /// That version.
+        max: u32,
+        /// The node whose oldest version is the newest.
+        newer: NodeName,
+        /// That version.
+        min: u32,
+    },
     /// A fresh server runs another machine than the cluster.
     #[error("{node} ({server}) runs machine {found:?}, but this cluster's is {expected:?}")]
     WrongMachine {

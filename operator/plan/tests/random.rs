@@ -182,7 +182,10 @@ fn attend(world: &mut World) {
     for ordinal in 0..world.pods.len() {
         let ordinal = u32::try_from(ordinal).unwrap();
         let is_of_no_use = world.pods.get(&ordinal).is_some_and(|pod| {
-            pod.quarantine.is_some() || (pod.cluster.is_none() && pod.image != world.image)
+            let votes = world
+                .configuration()
+                .is_some_and(|configuration| configuration.voters.contains(&pod.server));
+            pod.quarantine.is_some() || (!votes && pod.image != world.image)
         });
         if is_of_no_use {
             world.pods.remove(&ordinal);

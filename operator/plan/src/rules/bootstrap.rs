@@ -55,6 +55,10 @@ fn draw(
         });
         return;
     }
+    if let Some(refusal) = survey.discord(&fresh) {
+        draft.block(refusal);
+        return;
+    }
     let record = IdentityRecord {
         cluster: survey.inventory.drawn_cluster,
         voters: fresh

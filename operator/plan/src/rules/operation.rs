@@ -46,13 +46,13 @@ pub(crate) fn apply(survey: &Survey<'_>, draft: &mut Draft) -> Flow {
         .into_iter()
         .map(|(server, _)| *server)
         .partition(|server| survey.fate(*server) == Fate::Lost);
-    let (stopped, moving): (Vec<ServerId>, Vec<ServerId>) = living
+    let (hopeless, moving): (Vec<ServerId>, Vec<ServerId>) = living
         .into_iter()
-        .partition(|server| survey.is_quarantined(*server));
+        .partition(|server| survey.is_hopeless(*server));
     if !moving.is_empty() {
         draft.block(replace::waiting(leader, moving));
     }
-    for server in stopped.into_iter().chain(dead) {
+    for server in hopeless.into_iter().chain(dead) {
         let home = survey.home(server).cloned().unwrap_or_default();
         let admissible = survey.admissible();
         if !admissible.iter().any(|seen| seen.node.name == home) {

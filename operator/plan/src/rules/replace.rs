@@ -81,7 +81,7 @@ pub(crate) fn no_substitute(survey: &Survey<'_>, server: ServerId) -> Refusal {
         .unwrap_or(Refusal::NoFreshServer { lost: server, node })
 }
 
-/// Whether a replacement is on its way. One that is quarantined will not come.
+/// Whether a replacement is on its way.
 fn waits_for_another(
     survey: &Survey<'_>,
     configuration: &Configuration,
@@ -93,7 +93,7 @@ fn waits_for_another(
         .iter()
         .filter(|(_, purpose)| matches!(purpose, Purpose::Replace(_)))
         .map(|(server, _)| *server)
-        .filter(|server| survey.fate(*server) != Fate::Lost && !survey.is_quarantined(*server))
+        .filter(|server| survey.fate(*server) != Fate::Lost && !survey.is_hopeless(*server))
         .collect();
     if on_their_way.is_empty() {
         return false;

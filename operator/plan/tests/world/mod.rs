@@ -262,7 +262,11 @@ impl World {
     fn promote(&self, group: &mut Group) {
         let before = group.configuration.voters.clone();
         let learners = group.configuration.learners.clone();
-        let lives = |id: &ServerId| self.is_healthy(*id);
+        let lives = |id: &ServerId| {
+            let versions = self.live(*id).map(|(_, pod)| pod.image.versions);
+            let supports = versions.is_some_and(|versions| versions.contains(group.version));
+            self.is_healthy(*id) && (supports || group.version == 0)
+        };
         let replacement = learners.iter().find_map(|(id, purpose)| match purpose {
             Purpose::Replace(lost) if lives(id) => Some((*id, *lost)),
             _ => None,
