@@ -1,6 +1,7 @@
 //! The conditions: what each says, and why.
 
 use crate::ids::ServerId;
+use crate::inventory::Observation;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::rules::identity::check;
@@ -187,7 +188,7 @@ fn degraded(survey: &Survey<'_>) -> Finding {
         let texts: Vec<String> = texts.map(Refusal::to_string).collect();
         (!texts.is_empty()).then(|| format!("{}: {advice}", texts.join(", ")))
     };
-    let findings: [(&'static str, Option<String>); 6] = [
+    let findings: [(&'static str, Option<String>); 7] = [
         ("QuorumLost", quorum_lost),
         ("ServerQuarantined", quarantined(survey)),
         (
@@ -215,6 +216,7 @@ fn degraded(survey: &Survey<'_>) -> Finding {
             "ServersUnknown",
             with_fate(survey, Fate::Unknown, "no answer from"),
         ),
+        ("ServersUnknown", not_starting(survey)),
     ];
     let mut found = findings
         .into_iter()
@@ -247,6 +249,18 @@ fn quarantined(survey: &Survey<'_>) -> Option<String> {
         }
     };
     (!stopped.is_empty()).then(|| format!("quarantined: {}; {advice}", stopped.join(", ")))
+}
+
+/// Nodes that the world cannot start, whether a member is at home there or not.
+fn not_starting(survey: &Survey<'_>) -> Option<String> {
+    let nodes = survey.inventory.nodes.iter().filter_map(|node| {
+        let instance = node.instance.as_ref()?;
+        let trouble = instance.trouble.as_ref()?;
+        let is_silent = matches!(instance.observation, Observation::Unknown { .. });
+        is_silent.then(|| format!("{} does not start: {trouble}", node.name))
+    });
+    let nodes: Vec<String> = nodes.collect();
+    (!nodes.is_empty()).then(|| nodes.join("; "))
 }
 
 /// Members of one fate.

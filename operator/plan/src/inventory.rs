@@ -59,6 +59,8 @@ pub struct Instance {
     pub peer_address: String,
     /// HOST:PORT of Data.
     pub client_address: String,
+    /// Why it does not start, if the world knows: an image that cannot be pulled, no room.
+    pub trouble: Option<String>,
     /// Whether Kubernetes calls the pod ready.
     pub ready: bool,
     /// What its server said.

@@ -138,6 +138,11 @@ impl Run {
             "quarantine" => {
                 self.pod(number()).quarantine = Some("apply panicked".to_owned());
             }
+            "cannot-start" => {
+                let pod = self.pod(number());
+                (pod.silent_since, pod.stuck) = (Some(now), true);
+                pod.trouble = Some("image bank:3 cannot be pulled".to_owned());
+            }
             "foreign" => {
                 let foreign = ClusterId(0xf0);
                 self.world.groups.entry(foreign).or_default();

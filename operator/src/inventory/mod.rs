@@ -68,6 +68,8 @@ pub struct Tenant {
     pub revision: String,
     /// Image that it was made from, in a world of images.
     pub image: Option<String>,
+    /// Why it does not start, if the world knows.
+    pub trouble: Option<String>,
     /// HOST:PORT of Peer and Admin; empty: it has no address yet.
     pub peer_address: String,
     /// HOST:PORT of Data; empty: it has no address yet.
@@ -133,6 +135,7 @@ fn instance(tenant: &Tenant, observation: Observation) -> Instance {
         going,
         revision,
         image: _,
+        trouble,
         peer_address,
         client_address,
         ready,
@@ -143,6 +146,7 @@ fn instance(tenant: &Tenant, observation: Observation) -> Instance {
         revision,
         peer_address,
         client_address,
+        trouble,
         ready: ready.unwrap_or(says_ready),
         observation,
     }
@@ -208,6 +212,7 @@ mod tests {
                 going: false,
                 revision: String::new(),
                 image: None,
+                trouble: None,
                 peer_address: (*address).to_owned(),
                 client_address: String::new(),
                 ready: None,

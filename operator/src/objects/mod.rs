@@ -20,7 +20,7 @@ pub use self::matches::matches;
 pub use self::network::{
     client_service, disruption_budget, leader_service, network_policy, peers_service,
 };
-pub use self::pods::image;
+pub use self::pods::{CONTAINER, image};
 pub use self::stateful_set::{Copy, revision, stateful_set};
 
 /// What the operator itself decides about pods.

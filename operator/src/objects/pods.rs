@@ -23,7 +23,7 @@ use super::config::FILE;
 use super::network::selecting;
 
 /// Name of the container, for `kubectl logs -c`.
-const CONTAINER: &str = "node";
+pub const CONTAINER: &str = "node";
 /// Where the configuration is mounted.
 const CONFIG_FOLDER: &str = "/etc/kontiki";
 /// User and group of the process; the image has no other.

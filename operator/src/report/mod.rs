@@ -238,6 +238,7 @@ mod tests {
                     going: false,
                     revision: "r".to_owned(),
                     image: Some("bank:1".to_owned()),
+                    trouble: None,
                     peer_address: String::new(),
                     client_address: String::new(),
                     ready: Some(true),

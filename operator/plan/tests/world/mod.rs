@@ -29,6 +29,8 @@ pub struct Pod {
     pub image: Image,
     /// Why it has stopped, if it has.
     pub quarantine: Option<String>,
+    /// Why it does not start, if it does not.
+    pub trouble: Option<String>,
 }
 
 /// What pods are made from.
@@ -185,6 +187,7 @@ impl World {
             follows: None,
             image: self.image.clone(),
             quarantine: None,
+            trouble: None,
         };
         self.pods.insert(ordinal, pod);
     }
@@ -360,6 +363,7 @@ impl World {
                 revision: Self::revision(&pod.image),
                 peer_address: Self::address(ordinal, pod),
                 client_address: String::new(),
+                trouble: pod.trouble.clone(),
                 ready: self.is_ready(pod),
                 observation,
             }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod scene;
+mod trouble;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::apply::doing;
-use super::{KubernetesWorld, replicas};
+use super::{KubernetesWorld, replicas, trouble};
 use crate::inventory::{Location, Place, Scene, Tenant};
 use crate::objects::{self, Copy};
 use crate::world::WorldError;
@@ -154,6 +154,7 @@ fn tenant(pod: &Pod) -> Option<Tenant> {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
+    let trouble = trouble::of(&status);
     let ip = status.pod_ip.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions
@@ -168,6 +169,7 @@ fn tenant(pod: &Pod) -> Option<Tenant> {
             .cloned()
             .unwrap_or_default(),
         image: pod.spec.as_ref().and_then(objects::image),
+        trouble,
         peer_address: address(&ip, PEER_PORT),
         client_address: address(&ip, CLIENT_PORT),
         ready: Some(ready),

@@ -297,6 +297,7 @@ impl World for LocalWorld {
                 going: state.ending.contains_key(name),
                 revision: String::new(),
                 image: None,
+                trouble: None,
                 peer_address: format!("127.0.0.1:{}", node.ports.peer),
                 client_address: format!("127.0.0.1:{}", node.ports.client),
                 ready: None,
