@@ -158,6 +158,8 @@ impl Run {
             "catch-up" => self.world.catching_up = true,
             "no-controller" => self.world.controller = false,
             "controller" => self.world.controller = true,
+            // Its pods are left.
+            "delete-statefulset" => self.world.desired = None,
             "scale-statefulset" => self.world.desired = Some(number()),
             "drift" => self.world.objects = false,
             "identity-unreadable" => {

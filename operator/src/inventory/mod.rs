@@ -13,6 +13,7 @@ use futures::future::join_all;
 use kontiki_plan::{
     ClusterId, Identity, IdentityCopy, Instance, Inventory, Node, Observation, Role,
 };
+use kontiki_proto::v1::StatusResponse;
 
 use crate::admin::Admin;
 
@@ -88,8 +89,9 @@ pub struct Memory {
 
 /// Asks every server of `scene`, and completes it to what the planner reads.
 pub async fn complete(admin: &Admin, memory: &mut Memory, scene: &Scene) -> Inventory {
-    let tenants = scene.nodes.iter().filter_map(|place| place.tenant.as_ref());
-    let answers = join_all(tenants.map(|tenant| ask(admin, tenant))).await;
+    let inhabited = scene.nodes.iter();
+    let inhabited = inhabited.filter_map(|place| Some((&place.name, place.tenant.as_ref()?)));
+    let answers = join_all(inhabited.map(|(name, tenant)| ask(admin, name, tenant))).await;
     let now = Instant::now();
     let mut answers = answers.into_iter();
     let nodes = scene.nodes.iter().map(|place| Node {
@@ -116,7 +118,7 @@ pub async fn complete(admin: &Admin, memory: &mut Memory, scene: &Scene) -> Inve
     }
 }
 
-async fn ask(admin: &Admin, tenant: &Tenant) -> Result<Observation, String> {
+async fn ask(admin: &Admin, name: &str, tenant: &Tenant) -> Result<Observation, String> {
     if tenant.peer_address.is_empty() {
         return Err("it has no address yet".to_owned());
     }
@@ -124,7 +126,18 @@ async fn ask(admin: &Admin, tenant: &Tenant) -> Result<Observation, String> {
         .status(&tenant.peer_address)
         .await
         .map_err(|error| error.to_string())?;
-    let view = view::view(&status).map_err(|error| error.to_string())?;
+    observed(name, &status)
+}
+
+/// What the server at the address of the node `name` said. An address may be another's by the time
+/// that it is asked: what that one says is nothing about `name`, least of all that its server is
+/// lost.
+fn observed(name: &str, status: &StatusResponse) -> Result<Observation, String> {
+    let found = status.server.as_ref().map_or("", |server| &server.node);
+    if !found.is_empty() && found != name {
+        return Err(format!("{found} answers at its address"));
+    }
+    let view = view::view(status).map_err(|error| error.to_string())?;
     Ok(Observation::Seen(Box::new(view)))
 }
 
@@ -201,6 +214,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_proto::v1;
+
     use super::*;
 
     fn scene(addresses: &[&str]) -> Scene {
@@ -246,6 +261,26 @@ mod tests {
         }
         assert!(second.leaderless_for > first.leaderless_for);
         assert_ne!(first.drawn_cluster, second.drawn_cluster);
+    }
+
+    #[test]
+    fn what_another_node_says_at_its_address_is_no_answer() {
+        let status = |node: &str| StatusResponse {
+            server: Some(v1::Server {
+                server_id: "00000000000000a1".to_owned(),
+                node: node.to_owned(),
+                ..v1::Server::default()
+            }),
+            role: v1::Role::Joiner.into(),
+            ..StatusResponse::default()
+        };
+        for own in ["demo-1", ""] {
+            observed("demo-1", &status(own)).expect("its own answer");
+        }
+        assert_eq!(
+            observed("demo-1", &status("demo-2")),
+            Err("demo-2 answers at its address".to_owned())
+        );
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Looking at the objects and pods of one cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -50,7 +50,7 @@ pub(super) async fn look(world: &KubernetesWorld) -> Result<Scene, WorldError> {
         identity_copies: set.as_ref().and_then(identity_copy).into_iter().collect(),
         servers_desired: set.as_ref().map(replicas),
         drift,
-        nodes: places(world, set.as_ref(), &pods),
+        nodes: places(world, set.as_ref(), pods).await?,
         waited_for_servers: set
             .as_ref()
             .map_or(Duration::ZERO, |set| waited(set, written)),
@@ -120,32 +120,48 @@ fn waited(set: &StatefulSet, written: Option<Timestamp>) -> Duration {
         .unwrap_or_default()
 }
 
-/// Every ordinal below `replicas`, and any other pod of the set.
-fn places(world: &KubernetesWorld, set: Option<&StatefulSet>, pods: &[Pod]) -> Vec<Place> {
+/// Every ordinal below `replicas`, and any other pod of the set. A pod that nothing controls is the
+/// set's too: whoever deletes a StatefulSet may leave its pods, and the next one takes them over.
+async fn places(
+    world: &KubernetesWorld,
+    set: Option<&StatefulSet>,
+    mut pods: Vec<Pod>,
+) -> Result<Vec<Place>, WorldError> {
+    let desired = set.map_or(0, replicas);
+    let listed: BTreeSet<String> = pods.iter().map(ResourceExt::name_any).collect();
+    for name in (0..desired).map(|ordinal| world.names.pod(ordinal)) {
+        if !listed.contains(&name) {
+            pods.extend(hidden(world, &name).await?);
+        }
+    }
     let empty = |ordinal| Place {
         ordinal,
         name: world.names.pod(ordinal),
         tenant: None,
         location: Location::default(),
     };
-    let desired = set.map_or(0, replicas);
     let mut places: BTreeMap<u32, Place> = (0..desired)
         .map(|ordinal| (ordinal, empty(ordinal)))
         .collect();
     let set_uid = set.and_then(ResourceExt::uid);
-    for pod in pods {
-        let owned = pod
-            .owner_references()
-            .iter()
-            .any(|owner| Some(&owner.uid) == set_uid.as_ref());
-        let Some(ordinal) = world.names.ordinal(&pod.name_any()).filter(|_| owned) else {
+    for pod in &pods {
+        let mut owners = pod.owner_references().iter();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let ours = controller.is_none_or(|owner| Some(&owner.uid) == set_uid.as_ref());
+        let Some(ordinal) = world.names.ordinal(&pod.name_any()).filter(|_| ours) else {
             continue;
         };
         let place = places.entry(ordinal).or_insert_with(|| empty(ordinal));
         place.tenant = tenant(pod);
         place.location = location(pod);
     }
-    places.into_values().collect()
+    Ok(places.into_values().collect())
+}
+
+/// A pod that the list does not show, because somebody took its labels away: its server lives.
+async fn hidden(world: &KubernetesWorld, name: &str) -> Result<Option<Pod>, WorldError> {
+    let got = world.api::<Pod>().get_opt(name).await;
+    got.map_err(doing(format!("get Pod {name}")))
 }
 
 /// What runs in a pod; nothing in one whose containers have ended for good.

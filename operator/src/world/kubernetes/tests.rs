@@ -304,3 +304,44 @@ async fn another_image_is_drift_reaches_the_template_and_restarts_nothing() {
     assert_eq!(body["spec"]["updateStrategy"]["type"], "OnDelete");
     assert!(asked.iter().all(|(method, _, _)| *method != Method::DELETE));
 }
+
+/// A pod of the set `set`, or of nobody.
+fn pod_of(name: &str, set: Option<&str>) -> Value {
+    let mut pod = owned("Pod", name, json!({}));
+    pod["metadata"]["uid"] = json!(format!("uid of {name}"));
+    match set {
+        Some(uid) => pod["metadata"]["ownerReferences"][0]["uid"] = json!(uid),
+        None => pod["metadata"]["ownerReferences"] = json!([]),
+    }
+    pod
+}
+
+fn tenants(scene: &Scene) -> Vec<(u32, Option<String>)> {
+    let uid = |place: &crate::inventory::Place| Some(place.tenant.as_ref()?.uid.clone());
+    let places = scene.nodes.iter();
+    places.map(|place| (place.ordinal, uid(place))).collect()
+}
+
+#[tokio::test]
+async fn pods_that_a_deleted_set_left_are_there_and_those_of_another_set_are_not() {
+    let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
+        pod_of("demo-0", None), pod_of("demo-1", None), pod_of("demo-2", Some("older"))]});
+    let (world, _) = world(Answers::from([(("GET", PODS), (StatusCode::OK, pods))]));
+    let scene = world.scene().await.unwrap();
+    assert_eq!(scene.servers_desired, None, "there is no set");
+    let uid = |name: &str| Some(format!("uid of {name}"));
+    assert_eq!(tenants(&scene), [(0, uid("demo-0")), (1, uid("demo-1"))]);
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_were_taken_away_is_not_lost() {
+    let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []});
+    let (world, _) = world(Answers::from([
+        (("GET", SET), (StatusCode::OK, set(2))),
+        (("GET", PODS), (StatusCode::OK, pods)),
+        (("GET", POD), (StatusCode::OK, pod_of("demo-0", None))),
+    ]));
+    let scene = world.scene().await.unwrap();
+    let found = Some("uid of demo-0".to_owned());
+    assert_eq!(tenants(&scene), [(0, found), (1, None)]);
+}
