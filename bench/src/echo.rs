@@ -50,7 +50,10 @@ struct Echo;
 #[tonic::async_trait]
 impl Kv for Echo {
     async fn put(&self, _: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        Ok(Response::new(PutResponse { revision: REVISION }))
+        Ok(Response::new(PutResponse {
+            revision: REVISION,
+            ..PutResponse::default()
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {

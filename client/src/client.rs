@@ -42,6 +42,9 @@ pub struct Range {
     pub end: Bytes,
     /// At most this many keys in all; 0: no bound.
     pub limit: u64,
+    /// The [`RangeResponse::continuation`] of the last page of an earlier listing, which ended at its
+    /// limit: the rest of its range. `start` and `end` must be empty then.
+    pub continuation: Bytes,
 }
 
 impl Range {
@@ -56,7 +59,15 @@ impl Range {
         Range {
             end: prefix_end(&start),
             start,
-            limit: 0,
+            ..Range::default()
+        }
+    }
+
+    /// What an earlier listing left of its range.
+    pub fn rest(continuation: impl Into<Bytes>) -> Self {
+        Range {
+            continuation: continuation.into(),
+            ..Range::default()
         }
     }
 }
@@ -117,9 +128,37 @@ impl Client {
         key: impl Into<Bytes>,
         value: impl Into<Bytes>,
     ) -> Result<PutResponse, Error> {
+        self.send_put(key.into(), value.into(), None).await
+    }
+
+    /// As [`Client::put`], if the key was last written at this revision; 0: if it is not there.
+    /// Otherwise nothing is changed, and the answer has `mismatch` and the key as it is.
+    ///
+    /// After [`Error::Unknown`] the same call may be made again: of all copies at most one is done
+    /// (for revision 0: as long as nobody deletes the key).
+    ///
+    /// # Errors
+    /// Any of [`Error`].
+    pub async fn put_if(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        if_mod_revision: u64,
+    ) -> Result<PutResponse, Error> {
+        self.send_put(key.into(), value.into(), Some(if_mod_revision))
+            .await
+    }
+
+    async fn send_put(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        if_mod_revision: Option<u64>,
+    ) -> Result<PutResponse, Error> {
         let request = PutRequest {
-            key: check_key(key.into())?,
-            value: value.into(),
+            key: check_key(key)?,
+            value,
+            if_mod_revision,
         };
         self.router
             .call(Kind::Write, |channel| {
@@ -134,8 +173,30 @@ impl Client {
     /// # Errors
     /// Any of [`Error`].
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<DeleteResponse, Error> {
+        self.send_delete(key.into(), None).await
+    }
+
+    /// As [`Client::delete`], if the key was last written at this revision. Otherwise nothing is
+    /// changed, and the answer has `mismatch` and the key as it is.
+    ///
+    /// # Errors
+    /// Any of [`Error`].
+    pub async fn delete_if(
+        &self,
+        key: impl Into<Bytes>,
+        if_mod_revision: u64,
+    ) -> Result<DeleteResponse, Error> {
+        self.send_delete(key.into(), Some(if_mod_revision)).await
+    }
+
+    async fn send_delete(
+        &self,
+        key: Bytes,
+        if_mod_revision: Option<u64>,
+    ) -> Result<DeleteResponse, Error> {
         let request = DeleteRequest {
-            key: check_key(key.into())?,
+            key: check_key(key)?,
+            if_mod_revision,
         };
         self.router
             .call(Kind::Write, |channel| {
@@ -195,7 +256,8 @@ impl Client {
     }
 
     /// Reads a range, page by page. Each page is as fresh as `consistency` says when it is read; the
-    /// pages together are no snapshot.
+    /// pages together are no snapshot, unless all have the same revision. If `limit` ends the listing
+    /// before the range does, the last page has the `continuation` for [`Range::rest`].
     pub fn range(&self, range: Range, consistency: Consistency) -> Pages {
         self.pages(None, range, consistency)
     }
@@ -230,6 +292,7 @@ impl Client {
             end: range.end.clone(),
             limit: u32::try_from(range.limit).unwrap_or(0),
             consistency: i32::from(consistency),
+            continuation: range.continuation.clone(),
         };
         let send = |channel| {
             let request = request.clone();
@@ -323,7 +386,7 @@ impl Client {
 
 /// What is left of a range after a page; nothing after the last.
 fn rest_after(range: Range, page: &RangeResponse) -> Option<Range> {
-    if page.next.is_empty() {
+    if page.continuation.is_empty() {
         return None;
     }
     let limit = match range.limit {
@@ -334,9 +397,8 @@ fn rest_after(range: Range, page: &RangeResponse) -> Option<Range> {
         },
     };
     Some(Range {
-        start: page.next.clone(),
-        end: range.end,
         limit,
+        ..Range::rest(page.continuation.clone())
     })
 }
 

@@ -304,6 +304,14 @@ async fn ranges_go_page_by_page_up_to_their_limit() {
         .await
         .unwrap();
     assert_eq!(some.iter().map(|page| page.kvs.len()).sum::<usize>(), 4);
+    let rest = Range::rest(some.last().unwrap().continuation.clone());
+    let rest: Vec<_> = client
+        .range(rest, Consistency::Linearizable)
+        .try_collect()
+        .await
+        .unwrap();
+    let keys = rest.iter().flat_map(|page| &page.kvs).map(|kv| &kv.key[..]);
+    assert_eq!(keys.collect::<Vec<_>>(), [b"k4", b"k5", b"k6", b"k7"]);
     let at = client.endpoints()[0].clone();
     let pinned: Vec<_> = client
         .range_at(&at, Range::all(), Consistency::Stale)
@@ -311,6 +319,22 @@ async fn ranges_go_page_by_page_up_to_their_limit() {
         .await
         .unwrap();
     assert_eq!(pinned.len(), 3);
+}
+
+#[tokio::test]
+async fn a_mismatch_is_an_answer_and_sent_once() {
+    let server = Server::new([], None);
+    let client = client(&[server.serve().await], options());
+    let created = client.put_if("k", "one", 0).await.unwrap();
+    assert!(!created.mismatch);
+    let seen = client.put_if("k", "two", 7).await.unwrap();
+    assert!(seen.mismatch);
+    assert_eq!(&seen.current.unwrap().value[..], b"one");
+    assert_eq!(server.puts(), 2);
+    let seen = client.delete_if("k", 7).await.unwrap();
+    assert!(seen.mismatch && !seen.deleted);
+    let deleted = client.delete_if("k", created.revision).await.unwrap();
+    assert!(!deleted.mismatch && deleted.deleted);
 }
 
 #[tokio::test]

@@ -122,6 +122,7 @@ async fn memory_is_bounded_by_what_is_stored() {
                     let request = PutRequest {
                         key: format!("key-{:08}", number % KEYS).into(),
                         value: vec![number as u8; VALUE].into(),
+                        ..PutRequest::default()
                     };
                     client.put(request).await.expect("written");
                 }

@@ -5,8 +5,8 @@ mod common;
 use std::io::Write;
 
 use common::{NodeProcess, cluster, cluster_with};
+use kontiki_proto::kv::PutRequest;
 use kontiki_proto::kv::kv_client::KvClient;
-use kontiki_proto::kv::{DeleteRequest, GetRequest, PutRequest, RangeRequest};
 use kontiki_proto::v1;
 use kontiki_proto::v1::data_client::DataClient;
 use kontiki_proto::v1::streamed_result::Result as StreamResult;
@@ -41,6 +41,7 @@ fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> PutRequest {
     PutRequest {
         key: key.into().into(),
         value: value.into().into(),
+        ..PutRequest::default()
     }
 }
 
@@ -76,51 +77,6 @@ async fn bad_requests_are_named_and_leave_no_trace() {
     kv.put(put("k", vec![0; (1 << 20) - 4]))
         .await
         .expect("just fits");
-}
-
-#[tokio::test]
-async fn keys_are_put_read_listed_and_deleted() {
-    let (nodes, leader) = cluster(1).await;
-    let mut kv = kv(&nodes[leader]).await;
-    for key in ["a", "b", "c"] {
-        kv.put(put(key, key.to_uppercase())).await.expect("put");
-    }
-    let get = |key: &str, consistency| GetRequest {
-        key: key.to_owned().into(),
-        consistency,
-    };
-    let got = kv.get(get("b", 0)).await.expect("read").into_inner();
-    let pair = got.kv.expect("found");
-    assert_eq!(
-        (&pair.key[..], &pair.value[..], pair.create_revision),
-        (&b"b"[..], &b"B"[..], 2)
-    );
-    let missing = kv
-        .get(get("x", v1::Consistency::Stale.into()))
-        .await
-        .expect("read");
-    assert!(!missing.into_inner().found);
-    let status = kv.get(get("b", 77)).await.expect_err("no such consistency");
-    assert_eq!(status.code(), Code::InvalidArgument);
-    let range = RangeRequest {
-        limit: 2,
-        ..RangeRequest::default()
-    };
-    let page = kv.range(range).await.expect("read").into_inner();
-    assert_eq!(
-        (page.kvs.len(), &page.next[..], page.revision),
-        (2, &b"c"[..], 3)
-    );
-    let delete = || DeleteRequest { key: "b".into() };
-    let deleted = kv.delete(delete()).await.expect("deleted").into_inner();
-    assert_eq!((deleted.deleted, deleted.revision), (true, 4));
-    assert!(
-        !kv.delete(delete())
-            .await
-            .expect("no error")
-            .into_inner()
-            .deleted
-    );
 }
 
 #[tokio::test]

@@ -58,11 +58,13 @@ pub mod reason {
     pub const REFUSED_BY_MACHINE: &str = "REFUSED_BY_MACHINE";
     /// A field is out of its bounds; the message names it.
     pub const INVALID: &str = "INVALID";
+    /// The continuation token of a range was changed or cut short.
+    pub const BAD_CONTINUATION: &str = "BAD_CONTINUATION";
     /// Above the bound in bytes.
     pub const TOO_LARGE: &str = "TOO_LARGE";
     /// The `kv` service on a server whose machine is another.
     pub const WRONG_MACHINE: &str = "WRONG_MACHINE";
-    /// The request names another cluster.
+    /// The request, or its continuation token, names another cluster.
     pub const WRONG_CLUSTER: &str = "WRONG_CLUSTER";
     /// The request names another server.
     pub const WRONG_SERVER: &str = "WRONG_SERVER";

@@ -97,6 +97,7 @@ pub async fn put(node: &Node, key: &str, value: &str) -> Result<(), Status> {
     let request = PutRequest {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
+        ..PutRequest::default()
     };
     let mut kv = KvClient::new(channel(&node.client));
     kv.put(Request::new(request)).await.map(|_| ())

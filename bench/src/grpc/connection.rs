@@ -184,6 +184,7 @@ mod tests {
         let request = PutRequest {
             key: Bytes::from_static(b"key"),
             value,
+            ..PutRequest::default()
         };
         let put: PutResponse = connection
             .unary("/kontiki.kv.v1.Kv/Put", &request)
@@ -213,6 +214,7 @@ mod tests {
                 let request = PutRequest {
                     key: Bytes::from_static(b"key"),
                     value,
+                    ..PutRequest::default()
                 };
                 connection
                     .unary::<PutResponse>("/kontiki.kv.v1.Kv/Put", &request)
@@ -229,6 +231,7 @@ mod tests {
         let mut connection = connected().await;
         let request = DeleteRequest {
             key: Bytes::from_static(b"key"),
+            ..DeleteRequest::default()
         };
         let error = connection
             .unary::<DeleteResponse>("/kontiki.kv.v1.Kv/Delete", &request)

@@ -57,6 +57,7 @@ mod tests {
         PutRequest {
             key: Bytes::from_static(b"k"),
             value: Bytes::from_static(b"value"),
+            ..PutRequest::default()
         }
     }
 

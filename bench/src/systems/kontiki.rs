@@ -34,6 +34,7 @@ impl Dialect for Kv {
             Operation::Put => encode(&PutRequest {
                 key: key.clone(),
                 value: value.clone(),
+                ..PutRequest::default()
             }),
             Operation::Get => encode(&GetRequest {
                 key: key.clone(),
@@ -246,7 +247,7 @@ mod tests {
         assert!(check(false, VALUE_BYTES).is_err());
         assert!(check(true, VALUE_BYTES - 1).is_err());
         assert!(
-            Kv.check(Operation::Put, encode(&PutResponse { revision: 0 }))
+            Kv.check(Operation::Put, encode(&PutResponse::default()))
                 .is_err()
         );
     }

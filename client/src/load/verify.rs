@@ -121,7 +121,7 @@ fn span(expected: &BTreeMap<&Bytes, &Acknowledged>) -> Option<Range> {
     Some(Range {
         start: (*first).clone(),
         end: end.into(),
-        limit: 0,
+        ..Range::all()
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kontiki_client::proto::kv::kv_server::{Kv, KvServer};
 use kontiki_client::proto::kv::*;
-use kontiki_client::proto::{ERROR_DOMAIN, metadata};
+use kontiki_client::proto::{ERROR_DOMAIN, metadata, reason};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status};
@@ -41,6 +41,26 @@ pub struct State {
     /// Store without these in what it reads.
     pub loses: Vec<Vec<u8>>,
     pub stale_reads: u64,
+}
+
+impl State {
+    fn find(&self, key: &[u8]) -> Option<KeyValue> {
+        self.store.get(key).map(|(value, revision)| KeyValue {
+            key: key.to_vec().into(),
+            value: value.clone().into(),
+            create_revision: *revision,
+            mod_revision: *revision,
+        })
+    }
+
+    /// The key as it is, if it is not as the request names it.
+    fn mismatch(&self, key: &[u8], if_mod_revision: Option<u64>) -> Option<Option<KeyValue>> {
+        let current = self.find(key);
+        let at = current.as_ref().map_or(0, |kv| kv.mod_revision);
+        if_mod_revision
+            .is_some_and(|wanted| wanted != at)
+            .then_some(current)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -120,12 +140,22 @@ impl Kv for Server {
         self.state.lock().unwrap().puts.push(put.key.to_vec());
         self.say().await?;
         let mut state = self.state.lock().unwrap();
+        if let Some(current) = state.mismatch(&put.key, put.if_mod_revision) {
+            return Ok(Response::new(PutResponse {
+                revision: state.revision,
+                mismatch: true,
+                current,
+            }));
+        }
         state.revision += 1;
         let revision = state.revision;
         state
             .store
             .insert(put.key.to_vec(), (put.value.to_vec(), revision));
-        Ok(Response::new(PutResponse { revision }))
+        Ok(Response::new(PutResponse {
+            revision,
+            ..PutResponse::default()
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -133,15 +163,7 @@ impl Kv for Server {
         self.state.lock().unwrap().gets += 1;
         self.say().await?;
         let state = self.state.lock().unwrap();
-        let kv = state
-            .store
-            .get(&get.key[..])
-            .map(|(value, revision)| KeyValue {
-                key: get.key.clone(),
-                value: value.clone().into(),
-                create_revision: *revision,
-                mod_revision: *revision,
-            });
+        let kv = state.find(&get.key);
         Ok(Response::new(GetResponse {
             found: kv.is_some(),
             kv,
@@ -156,11 +178,20 @@ impl Kv for Server {
         let delete = request.into_inner();
         self.say().await?;
         let mut state = self.state.lock().unwrap();
+        if let Some(current) = state.mismatch(&delete.key, delete.if_mod_revision) {
+            return Ok(Response::new(DeleteResponse {
+                revision: state.revision,
+                mismatch: true,
+                current,
+                deleted: false,
+            }));
+        }
         state.revision += 1;
         let deleted = state.store.remove(&delete.key[..]).is_some();
         Ok(Response::new(DeleteResponse {
             deleted,
             revision: state.revision,
+            ..DeleteResponse::default()
         }))
     }
 
@@ -170,8 +201,17 @@ impl Kv for Server {
     ) -> Result<Response<RangeResponse>, Status> {
         /// So that ranges have pages.
         const PAGE_MAX: usize = 3;
-        let range = request.into_inner();
+        let mut range = request.into_inner();
         self.say().await?;
+        // A token is the next key and the end, with a zero between them.
+        if !range.continuation.is_empty() {
+            assert!(range.start.is_empty() && range.end.is_empty());
+            let zero = range.continuation.iter().position(|byte| *byte == 0);
+            let zero =
+                zero.ok_or_else(|| failed(Code::InvalidArgument, reason::BAD_CONTINUATION, None))?;
+            range.start = range.continuation.slice(..zero);
+            range.end = range.continuation.slice(zero + 1..);
+        }
         let mut state = self.state.lock().unwrap();
         if range.consistency == i32::from(kontiki_client::Consistency::Stale) {
             state.stale_reads += 1;
@@ -193,14 +233,15 @@ impl Kv for Server {
                 mod_revision: *revision,
             })
             .collect();
-        let next = if kvs.len() > page {
-            kvs.pop().unwrap().key
-        } else {
-            Default::default()
+        let continuation = match kvs.len() > page {
+            true => [&kvs.pop().unwrap().key[..], &range.end[..]]
+                .join(&0)
+                .into(),
+            false => Default::default(),
         };
         Ok(Response::new(RangeResponse {
             kvs,
-            next,
+            continuation,
             revision: state.revision,
         }))
     }

@@ -57,6 +57,26 @@ pub enum ApiError {
         /// The request's.
         asked: ClusterId,
     },
+    /// A continuation token that is none.
+    #[error(
+        "continuation: {problem}; pass on the bytes of the page before unchanged, or begin anew \
+         with `start`"
+    )]
+    BadContinuation {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A continuation token of another cluster.
+    #[error(
+        "continuation: it was given by cluster {theirs}, and this server belongs to cluster {mine}; \
+         ask a server of that cluster, or begin anew with `start`"
+    )]
+    ContinuationOf {
+        /// This server's.
+        mine: ClusterId,
+        /// The token's.
+        theirs: ClusterId,
+    },
     /// The machine's answer is not what the service expects.
     #[error("the machine gave an answer that is none of {0}")]
     BadAnswer(&'static str),
@@ -116,6 +136,10 @@ impl ApiError {
             Self::TooLarge { .. } => (Code::InvalidArgument, reason::TOO_LARGE, Failed),
             Self::WrongMachine(_) => (Code::FailedPrecondition, reason::WRONG_MACHINE, Failed),
             Self::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER, Failed),
+            Self::BadContinuation { .. } => {
+                (Code::InvalidArgument, reason::BAD_CONTINUATION, Failed)
+            }
+            Self::ContinuationOf { .. } => (Code::InvalidArgument, reason::WRONG_CLUSTER, Failed),
             Self::BadAnswer(_) => (Code::Internal, reason::REFUSED_BY_MACHINE, Unknown),
             Self::Write(failure) | Self::Read(failure) | Self::Admin(failure) => match failure {
                 Failure::Refused(refusal) => classify_refusal(refusal),

@@ -6,13 +6,18 @@ use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse,
     RangeRequest, RangeResponse,
 };
+use kontiki_raft::ClusterId;
 use tonic::{Request, Response, Status};
 
 use super::bounds;
+use super::continuation::Continuation;
 use super::data::{data_patience, finish, read, write};
 use super::error::ApiError;
-use crate::handle::Handle;
-use crate::machine::kv::{KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD};
+use crate::driver::Refusal;
+use crate::handle::{Failure, Handle};
+use crate::machine::kv::{
+    KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD, condition_overhead,
+};
 use crate::metrics::Method;
 
 /// The service.
@@ -37,23 +42,39 @@ impl KvService {
     async fn put(&self, request: Request<PutRequest>) -> Result<PutResponse, ApiError> {
         self.check_machine()?;
         let wait = data_patience(&self.handle, &request);
-        let PutRequest { key, value } = request.into_inner();
+        let PutRequest {
+            key,
+            value,
+            if_mod_revision,
+        } = request.into_inner();
         bounds::key(&key)?;
+        let overhead = PUT_OVERHEAD + condition_overhead(if_mod_revision);
         let max = self.handle.limits.command_bytes_max;
         bounds::at_most(
             "value",
             value.len(),
-            max.saturating_sub(PUT_OVERHEAD + key.len()),
+            max.saturating_sub(overhead + key.len()),
         )?;
         let command = KvCommand::Put {
             key: &key,
             value: &value,
+            if_mod_revision,
         }
         .encode();
-        // The receive buffer need not be held while the write is under way.
-        drop((key, value));
+        // The receive buffer need not be held while the write is under way, but for a key that a
+        // mismatch will name.
+        let key = if_mod_revision.map(|_| key);
+        drop(value);
         match decode(write(&self.handle, command, wait).await?.0)? {
-            KvReply::Put { revision } => Ok(PutResponse { revision }),
+            KvReply::Put { revision } => Ok(PutResponse {
+                revision,
+                ..PutResponse::default()
+            }),
+            KvReply::Mismatch { revision, record } => Ok(PutResponse {
+                revision,
+                mismatch: true,
+                current: named(record, key.unwrap_or_default()),
+            }),
             _ => Err(ApiError::BadAnswer("a put's")),
         }
     }
@@ -61,11 +82,28 @@ impl KvService {
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<DeleteResponse, ApiError> {
         self.check_machine()?;
         let wait = data_patience(&self.handle, &request);
-        let DeleteRequest { key } = request.into_inner();
+        let DeleteRequest {
+            key,
+            if_mod_revision,
+        } = request.into_inner();
         bounds::key(&key)?;
-        let command = KvCommand::Delete { key: &key }.encode();
+        let command = KvCommand::Delete {
+            key: &key,
+            if_mod_revision,
+        }
+        .encode();
         match decode(write(&self.handle, command, wait).await?.0)? {
-            KvReply::Delete { deleted, revision } => Ok(DeleteResponse { deleted, revision }),
+            KvReply::Delete { deleted, revision } => Ok(DeleteResponse {
+                deleted,
+                revision,
+                ..DeleteResponse::default()
+            }),
+            KvReply::Mismatch { revision, record } => Ok(DeleteResponse {
+                deleted: false,
+                revision,
+                mismatch: true,
+                current: named(record, key),
+            }),
             _ => Err(ApiError::BadAnswer("a delete's")),
         }
     }
@@ -80,7 +118,7 @@ impl KvService {
         match decode(reply)? {
             KvReply::Get { revision, record } => Ok(GetResponse {
                 found: record.is_some(),
-                kv: record.map(|record| key_value(KvRecord { key, ..record })),
+                kv: named(record, key),
                 revision,
             }),
             _ => Err(ApiError::BadAnswer("a get's")),
@@ -90,16 +128,26 @@ impl KvService {
     async fn range(&self, request: Request<RangeRequest>) -> Result<RangeResponse, ApiError> {
         self.check_machine()?;
         let wait = data_patience(&self.handle, &request);
-        let request = request.into_inner();
-        bounds::at_most("start", request.start.len(), KEY_BYTES_MAX)?;
-        bounds::at_most("end", request.end.len(), KEY_BYTES_MAX)?;
+        let RangeRequest {
+            start,
+            end,
+            limit,
+            consistency,
+            continuation,
+        } = request.into_inner();
+        bounds::at_most("start", start.len(), KEY_BYTES_MAX)?;
+        bounds::at_most("end", end.len(), KEY_BYTES_MAX)?;
+        let (start, end) = match continuation.is_empty() {
+            true => (start, end),
+            false => self.rest(&start, &end, &continuation)?,
+        };
         let query = KvQuery::Range {
-            start: &request.start,
-            end: &request.end,
-            limit: request.limit,
+            start: &start,
+            end: &end,
+            limit,
         }
         .encode();
-        let (reply, _) = read(&self.handle, query, request.consistency, wait).await?;
+        let (reply, _) = read(&self.handle, query, consistency, wait).await?;
         match decode(reply)? {
             KvReply::Range {
                 revision,
@@ -107,16 +155,50 @@ impl KvService {
                 records,
             } => Ok(RangeResponse {
                 kvs: records.into_iter().map(key_value).collect(),
-                next,
+                continuation: match next.is_empty() {
+                    true => next,
+                    false => Continuation { next, end }.encode(self.cluster()?),
+                },
                 revision,
             }),
             _ => Err(ApiError::BadAnswer("a range's")),
         }
     }
+
+    /// Start and end of what a continuation leaves of its range.
+    fn rest(
+        &self,
+        start: &Bytes,
+        end: &Bytes,
+        continuation: &Bytes,
+    ) -> Result<(Bytes, Bytes), ApiError> {
+        for (field, bytes) in [("start", start), ("end", end)] {
+            if !bytes.is_empty() {
+                return Err(ApiError::Invalid {
+                    field,
+                    problem: "is given beside a continuation".into(),
+                    right: "empty then: the continuation names the rest of its range".into(),
+                });
+            }
+        }
+        let Continuation { next, end } = Continuation::decode(continuation, self.cluster()?)?;
+        Ok((next, end))
+    }
+
+    /// A server that belongs to no cluster yet cannot judge a token; another server can.
+    fn cluster(&self) -> Result<ClusterId, ApiError> {
+        let none = ApiError::Read(Failure::Refused(Refusal::NotAMember));
+        self.handle.cluster().ok_or(none)
+    }
 }
 
 fn decode(reply: Vec<u8>) -> Result<KvReply, ApiError> {
     KvReply::decode(Bytes::from(reply)).ok_or(ApiError::BadAnswer("the kv machine's"))
+}
+
+/// What is stored under `key`, if anything is.
+fn named(record: Option<KvRecord>, key: Bytes) -> Option<KeyValue> {
+    record.map(|record| key_value(KvRecord { key, ..record }))
 }
 
 fn key_value(record: KvRecord) -> KeyValue {

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bounds;
+mod continuation;
 mod data;
 mod error;
 mod kv;

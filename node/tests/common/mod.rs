@@ -193,11 +193,20 @@ pub async fn cluster(count: usize) -> (Vec<NodeProcess>, usize) {
 
 /// The same, with further arguments.
 pub async fn cluster_with(count: usize, arguments: &[&str]) -> (Vec<NodeProcess>, usize) {
+    cluster_of_id("c1", count, arguments).await
+}
+
+/// The same, of a given id.
+pub async fn cluster_of_id(
+    id: &str,
+    count: usize,
+    arguments: &[&str],
+) -> (Vec<NodeProcess>, usize) {
     let nodes: Vec<_> = (0..count)
         .map(|at| NodeProcess::start(&format!("n{at}"), arguments))
         .collect();
     let request = v1::BootstrapRequest {
-        cluster_id: "c1".into(),
+        cluster_id: id.into(),
         voters: nodes.iter().map(NodeProcess::server).collect(),
     };
     for node in &nodes {
@@ -223,7 +232,7 @@ pub async fn cluster_with(count: usize, arguments: &[&str]) -> (Vec<NodeProcess>
     .await;
     let mut admin = nodes[leader].admin().await;
     let request = v1::ActivateRequest {
-        cluster_id: "c1".into(),
+        cluster_id: id.into(),
     };
     admin.activate(request).await.expect("activated");
     (nodes, leader)

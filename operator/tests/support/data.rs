@@ -17,6 +17,7 @@ pub fn put(cluster: &Cluster, key: &'static str, value: &'static str) {
         let request = PutRequest {
             key: key.into(),
             value: value.into(),
+            ..PutRequest::default()
         };
         client.put(request).await.map(|_| ())
     });

@@ -118,8 +118,15 @@ fn what_is_refused_at_the_door() {
         mine: None,
         asked: ClusterId(7),
     };
+    let bad_token = ApiError::BadContinuation { problem: "no" };
+    let foreign_token = ApiError::ContinuationOf {
+        mine: ClusterId(6),
+        theirs: ClusterId(7),
+    };
     for (error, code, reason) in [
         (invalid, Code::InvalidArgument, "INVALID"),
+        (bad_token, Code::InvalidArgument, "BAD_CONTINUATION"),
+        (foreign_token, Code::InvalidArgument, "WRONG_CLUSTER"),
         (too_large, Code::InvalidArgument, "TOO_LARGE"),
         (foreign, Code::FailedPrecondition, "WRONG_CLUSTER"),
         (

@@ -3,6 +3,8 @@
 //! ```text
 //! command  put      1  key_length:u16  key  value
 //!          delete   2  key
+//!          put      3  if_mod_revision:u64  key_length:u16  key  value
+//!          delete   4  if_mod_revision:u64  key
 //! query    get      1  key
 //!          range    2  limit:u32  start_length:u16  start  end
 //! reply    put      1  revision:u64
@@ -10,6 +12,7 @@
 //!          get      3  found:u8  revision:u64  [create:u64  mod:u64  value]
 //!          range    4  revision:u64  next_length:u16  next
 //!                      { key_length:u16  key  create:u64  mod:u64  value_length:u32  value }*
+//!          mismatch 5  found:u8  revision:u64  [create:u64  mod:u64  value]
 //!          unknown  255  text: the command does not decode; nothing was changed
 //! ```
 
@@ -26,12 +29,15 @@ pub const RANGE_BYTES_MAX: usize = 1 << 20;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const PUT_IF: u8 = 3;
+const DELETE_IF: u8 = 4;
 const GET: u8 = 1;
 const RANGE: u8 = 2;
 const REPLY_PUT: u8 = 1;
 const REPLY_DELETE: u8 = 2;
 const REPLY_GET: u8 = 3;
 const REPLY_RANGE: u8 = 4;
+const REPLY_MISMATCH: u8 = 5;
 const REPLY_UNKNOWN: u8 = 255;
 
 /// A write, borrowed from its bytes.
@@ -43,11 +49,15 @@ pub enum KvCommand<'a> {
         key: &'a [u8],
         /// Any bytes.
         value: &'a [u8],
+        /// Only if the key was last written at this revision; 0: only if it is not there.
+        if_mod_revision: Option<u64>,
     },
     /// Remove `key`.
     Delete {
         /// 1 to 4096 bytes.
         key: &'a [u8],
+        /// As for a put.
+        if_mod_revision: Option<u64>,
     },
 }
 
@@ -98,6 +108,13 @@ pub enum KvReply {
         /// Of the store after it.
         revision: u64,
     },
+    /// To a put or delete that names another revision than the key's: nothing was changed.
+    Mismatch {
+        /// Of the store.
+        revision: u64,
+        /// The key's; `None`: no such key. Its own key is left empty, the caller knows it.
+        record: Option<KvRecord>,
+    },
     /// To a get; the record's key is left empty, the caller knows it.
     Get {
         /// Of the store.
@@ -125,35 +142,70 @@ fn bounded(key: &[u8]) -> Option<&[u8]> {
 impl<'a> KvCommand<'a> {
     /// Encodes into a fresh allocation, so that nothing aliases the buffer it came from.
     pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::new();
         match *self {
-            Self::Put { key, value } => {
-                let mut bytes = Vec::with_capacity(PUT_OVERHEAD + key.len() + value.len());
-                bytes.put_u8(PUT);
+            Self::Put {
+                key,
+                value,
+                if_mod_revision,
+            } => {
+                let overhead = PUT_OVERHEAD + condition_overhead(if_mod_revision);
+                bytes.reserve_exact(overhead + key.len() + value.len());
+                put_kind(&mut bytes, (PUT, PUT_IF), if_mod_revision);
                 bytes.put_u16_le(key.len() as u16);
                 bytes.put_slice(key);
                 bytes.put_slice(value);
-                bytes.into()
             }
-            Self::Delete { key } => {
-                let mut bytes = Vec::with_capacity(1 + key.len());
-                bytes.put_u8(DELETE);
+            Self::Delete {
+                key,
+                if_mod_revision,
+            } => {
+                bytes.reserve_exact(1 + condition_overhead(if_mod_revision) + key.len());
+                put_kind(&mut bytes, (DELETE, DELETE_IF), if_mod_revision);
                 bytes.put_slice(key);
-                bytes.into()
             }
         }
+        bytes.into()
     }
 
     /// Decodes; `None` if the bytes are no command, or the key is out of its bounds.
     pub fn decode(mut bytes: &'a [u8]) -> Option<Self> {
-        match bytes.try_get_u8().ok()? {
-            PUT => {
+        let kind = bytes.try_get_u8().ok()?;
+        let if_mod_revision = match kind {
+            PUT_IF | DELETE_IF => Some(bytes.try_get_u64_le().ok()?),
+            _ => None,
+        };
+        match kind {
+            PUT | PUT_IF => {
                 let length = bytes.try_get_u16_le().ok()?;
                 let (key, value) = bytes.split_at_checked(length.into())?;
-                let key = bounded(key)?;
-                Some(Self::Put { key, value })
+                Some(Self::Put {
+                    key: bounded(key)?,
+                    value,
+                    if_mod_revision,
+                })
             }
-            DELETE => bounded(bytes).map(|key| Self::Delete { key }),
+            DELETE | DELETE_IF => Some(Self::Delete {
+                key: bounded(bytes)?,
+                if_mod_revision,
+            }),
             _ => None,
+        }
+    }
+}
+
+/// Bytes that a revision adds, if a command names one.
+pub fn condition_overhead(if_mod_revision: Option<u64>) -> usize {
+    if_mod_revision.map_or(0, |_| size_of::<u64>())
+}
+
+/// The kind of a command, of (without, with) a revision, and the revision.
+fn put_kind(bytes: &mut Vec<u8>, kinds: (u8, u8), if_mod_revision: Option<u64>) {
+    match if_mod_revision {
+        None => bytes.put_u8(kinds.0),
+        Some(revision) => {
+            bytes.put_u8(kinds.1);
+            bytes.put_u64_le(revision);
         }
     }
 }
@@ -208,12 +260,11 @@ impl KvReply {
                 bytes.put_u8(u8::from(*deleted));
                 bytes.put_u64_le(*revision);
             }
+            Self::Mismatch { revision, record } => {
+                bytes = mismatch_reply(*revision, record.as_ref().map(KvRecord::found));
+            }
             Self::Get { revision, record } => {
-                let found = record.as_ref().map(|record| {
-                    let revisions = (record.create_revision, record.mod_revision);
-                    (revisions, &record.value[..])
-                });
-                bytes = get_reply(*revision, found);
+                bytes = get_reply(*revision, record.as_ref().map(KvRecord::found));
             }
             Self::Range {
                 revision,
@@ -247,18 +298,12 @@ impl KvReply {
                 deleted: bytes.try_get_u8().ok()? == 1,
                 revision: bytes.try_get_u64_le().ok()?,
             }),
+            REPLY_MISMATCH => {
+                let (revision, record) = decode_found(bytes)?;
+                Some(Self::Mismatch { revision, record })
+            }
             REPLY_GET => {
-                let found = bytes.try_get_u8().ok()? == 1;
-                let revision = bytes.try_get_u64_le().ok()?;
-                let record = match found {
-                    false => None,
-                    true => Some(KvRecord {
-                        key: Bytes::new(),
-                        create_revision: bytes.try_get_u64_le().ok()?,
-                        mod_revision: bytes.try_get_u64_le().ok()?,
-                        value: bytes,
-                    }),
-                };
+                let (revision, record) = decode_found(bytes)?;
                 Some(Self::Get { revision, record })
             }
             REPLY_RANGE => decode_range(bytes),
@@ -276,11 +321,29 @@ pub(super) fn put_reply(revision: u64) -> Vec<u8> {
     bytes
 }
 
-/// The reply to a get, from borrowed parts: ((create, mod), value).
-pub(super) fn get_reply(revision: u64, found: Option<((u64, u64), &[u8])>) -> Vec<u8> {
+/// What was found under a key, borrowed: ((create, mod), value).
+pub(super) type Found<'a> = Option<((u64, u64), &'a [u8])>;
+
+impl KvRecord {
+    fn found(&self) -> ((u64, u64), &[u8]) {
+        ((self.create_revision, self.mod_revision), &self.value)
+    }
+}
+
+/// The reply to a get, from borrowed parts.
+pub(super) fn get_reply(revision: u64, found: Found<'_>) -> Vec<u8> {
+    found_reply(REPLY_GET, revision, found)
+}
+
+/// The reply to a command that names another revision than the key's, from borrowed parts.
+pub(super) fn mismatch_reply(revision: u64, found: Found<'_>) -> Vec<u8> {
+    found_reply(REPLY_MISMATCH, revision, found)
+}
+
+fn found_reply(kind: u8, revision: u64, found: Found<'_>) -> Vec<u8> {
     let value_length = found.map_or(0, |(_, value)| 16 + value.len());
     let mut bytes = Vec::with_capacity(10 + value_length);
-    bytes.put_u8(REPLY_GET);
+    bytes.put_u8(kind);
     bytes.put_u8(u8::from(found.is_some()));
     bytes.put_u64_le(revision);
     if let Some(((create, modified), value)) = found {
@@ -289,6 +352,21 @@ pub(super) fn get_reply(revision: u64, found: Option<((u64, u64), &[u8])>) -> Ve
         bytes.put_slice(value);
     }
     bytes
+}
+
+fn decode_found(mut bytes: Bytes) -> Option<(u64, Option<KvRecord>)> {
+    let found = bytes.try_get_u8().ok()? == 1;
+    let revision = bytes.try_get_u64_le().ok()?;
+    let record = match found {
+        false => None,
+        true => Some(KvRecord {
+            key: Bytes::new(),
+            create_revision: bytes.try_get_u64_le().ok()?,
+            mod_revision: bytes.try_get_u64_le().ok()?,
+            value: bytes,
+        }),
+    };
+    Some((revision, record))
 }
 
 /// The head of the reply to a range, from borrowed parts.
@@ -342,80 +420,4 @@ fn decode_range(mut bytes: Bytes) -> Option<KvReply> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_put_survives_encoding(key in prop::collection::vec(any::<u8>(), 1..64),
-                                   value in prop::collection::vec(any::<u8>(), 0..64)) {
-            let command = KvCommand::Put { key: &key, value: &value };
-            let encoded = command.encode();
-            prop_assert_eq!(KvCommand::decode(&encoded), Some(command));
-        }
-
-        #[test]
-        fn any_bytes_decode_to_something_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            // It must not panic; what it accepts, it writes the same way.
-            if let Some(command) = KvCommand::decode(&bytes) {
-                prop_assert_eq!(&command.encode()[..], &bytes[..]);
-            }
-            if let Some(query) = KvQuery::decode(&bytes) {
-                prop_assert_eq!(&query.encode()[..], &bytes[..]);
-            }
-            let _ = KvReply::decode(bytes.into());
-        }
-    }
-
-    #[test]
-    fn replies_survive_encoding() {
-        let record = KvRecord {
-            key: Bytes::from_static(b"k"),
-            value: Bytes::from_static(b"v"),
-            create_revision: 3,
-            mod_revision: 4,
-        };
-        let anonymous = KvRecord {
-            key: Bytes::new(),
-            ..record.clone()
-        };
-        for reply in [
-            KvReply::Put { revision: 7 },
-            KvReply::Delete {
-                deleted: true,
-                revision: 8,
-            },
-            KvReply::Get {
-                revision: 9,
-                record: None,
-            },
-            KvReply::Get {
-                revision: 9,
-                record: Some(anonymous),
-            },
-            KvReply::Range {
-                revision: 10,
-                next: Bytes::from_static(b"n"),
-                records: vec![record.clone(), record],
-            },
-            KvReply::Unknown("why".into()),
-        ] {
-            assert_eq!(KvReply::decode(reply.encode().into()), Some(reply));
-        }
-    }
-
-    #[test]
-    fn keys_out_of_bounds_are_no_commands() {
-        let long = vec![0; KEY_BYTES_MAX + 1];
-        for key in [&[][..], &long] {
-            assert_eq!(
-                KvCommand::decode(&KvCommand::Put { key, value: b"v" }.encode()),
-                None
-            );
-            assert_eq!(KvCommand::decode(&KvCommand::Delete { key }.encode()), None);
-            assert_eq!(KvQuery::decode(&KvQuery::Get { key }.encode()), None);
-        }
-    }
-}
+mod tests;

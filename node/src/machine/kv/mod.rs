@@ -1,8 +1,8 @@
 //! The `kv` machine: an ordered map of byte strings with revisions.
 //!
 //! The *revision* of the store is the number of puts and deletes applied to it, a delete of a
-//! missing key among them. Every record remembers the revision that created its key and the one
-//! that wrote it last.
+//! missing key among them; a command that names another revision than the key's is not applied. Every
+//! record remembers the revision that created its key and the one that wrote it last.
 
 mod codec;
 mod key;
@@ -16,7 +16,7 @@ use imbl::OrdMap;
 
 pub use codec::{
     KEY_BYTES_MAX, KvCommand, KvQuery, KvRecord, KvReply, PUT_OVERHEAD, RANGE_BYTES_MAX,
-    RANGE_KEYS_MAX,
+    RANGE_KEYS_MAX, condition_overhead,
 };
 use key::Key;
 
@@ -68,7 +68,20 @@ fn size_of_record(key: &[u8], record: &[u8]) -> usize {
 }
 
 impl Kv {
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Vec<u8> {
+    /// The reply to a command that wants the key at a revision, if it is not: the store, its
+    /// revision included, is then left as it is.
+    fn mismatch(&self, key: &[u8], if_mod_revision: Option<u64>) -> Option<Vec<u8>> {
+        let wanted = if_mod_revision?;
+        let record = self.records.get(key);
+        let found = record.map(|record| (revisions(record), &record[HEAD..]));
+        let modified = found.map_or(0, |((_, modified), _)| modified);
+        (modified != wanted).then(|| codec::mismatch_reply(self.revision, found))
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], if_mod_revision: Option<u64>) -> Vec<u8> {
+        if let Some(reply) = self.mismatch(key, if_mod_revision) {
+            return reply;
+        }
         self.revision += 1;
         match self.records.get_mut(key) {
             Some(old) => match Arc::get_mut(old).filter(|old| old.len() == HEAD + value.len()) {
@@ -90,7 +103,10 @@ impl Kv {
         codec::put_reply(self.revision)
     }
 
-    fn delete(&mut self, key: &[u8]) -> Vec<u8> {
+    fn delete(&mut self, key: &[u8], if_mod_revision: Option<u64>) -> Vec<u8> {
+        if let Some(reply) = self.mismatch(key, if_mod_revision) {
+            return reply;
+        }
         self.revision += 1;
         let deleted = self.records.remove(key);
         if let Some(record) = &deleted {
@@ -171,8 +187,15 @@ impl StateMachine for Kv {
         let mut replies = Vec::with_capacity(batch.len());
         for command in batch {
             replies.push(match KvCommand::decode(command.bytes) {
-                Some(KvCommand::Put { key, value }) => self.put(key, value),
-                Some(KvCommand::Delete { key }) => self.delete(key),
+                Some(KvCommand::Put {
+                    key,
+                    value,
+                    if_mod_revision,
+                }) => self.put(key, value, if_mod_revision),
+                Some(KvCommand::Delete {
+                    key,
+                    if_mod_revision,
+                }) => self.delete(key, if_mod_revision),
                 None => KvReply::Unknown("not a command of the kv machine".into()).encode(),
             });
         }

@@ -127,7 +127,7 @@ mod tests {
                 at * 7919 % 10_007,
                 width = 5 + at as usize % 40
             );
-            kv.put(key.as_bytes(), &vec![at as u8; at as usize % 300]);
+            kv.put(key.as_bytes(), &vec![at as u8; at as usize % 300], None);
         }
         kv
     }
@@ -168,15 +168,15 @@ mod tests {
         let mut at = 0_u32;
         while view.write(&mut out, 1000) {
             at += 1;
-            kv.put(format!("new {at}").as_bytes(), b"later");
+            kv.put(format!("new {at}").as_bytes(), b"later", None);
             let some = kv
                 .records
                 .iter()
                 .nth(at as usize)
                 .map(|(key, _)| key.clone());
-            kv.put(some.expect("there are many").as_bytes(), b"changed");
+            kv.put(some.expect("there are many").as_bytes(), b"changed", None);
             let last = kv.records.get_max().expect("there are many").0.clone();
-            kv.delete(last.as_bytes());
+            kv.delete(last.as_bytes(), None);
         }
         assert_eq!(out, whole);
     }

@@ -42,10 +42,29 @@ fn pages(kv: &Kv, start: &[u8], end: &[u8], limit: u32) -> (Vec<KvRecord>, usize
     }
 }
 
+/// A command without a revision.
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> KvCommand<'a> {
+    KvCommand::Put {
+        key,
+        value,
+        if_mod_revision: None,
+    }
+}
+
+/// Which revision a command names, as seen from the key that it meets.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    None,
+    /// The key's own; 0 if it is not there.
+    Right,
+    /// Another.
+    Wrong,
+}
+
 #[derive(Clone, Debug)]
 enum Op {
-    Put(Vec<u8>, Vec<u8>),
-    Delete(Vec<u8>),
+    Put(Vec<u8>, Vec<u8>, Named),
+    Delete(Vec<u8>, Named),
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -57,8 +76,10 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let put = (key(), prop::collection::vec(any::<u8>(), 0..8)).prop_map(|(k, v)| Op::Put(k, v));
-    let delete = key().prop_map(Op::Delete);
+    let named = || prop_oneof![Just(Named::None), Just(Named::Right), Just(Named::Wrong)];
+    let value = prop::collection::vec(any::<u8>(), 0..8);
+    let put = (key(), value, named()).prop_map(|(k, v, n)| Op::Put(k, v, n));
+    let delete = (key(), named()).prop_map(|(k, n)| Op::Delete(k, n));
     prop::collection::vec(prop_oneof![3 => put, 1 => delete], 0..80)
 }
 
@@ -67,27 +88,47 @@ proptest! {
     fn behaves_as_a_map_with_revisions(ops in ops(), start in key(), end in key(), limit in 0u32..5) {
         let mut kv = Kv::default();
         let mut model: BTreeMap<Vec<u8>, (Vec<u8>, u64, u64)> = BTreeMap::new();
-        for (at, op) in ops.iter().enumerate() {
-            let revision = at as u64 + 1;
+        let mut revision = 0;
+        for op in &ops {
+            let (Op::Put(key, _, named) | Op::Delete(key, named)) = op;
+            let modified = model.get(key).map_or(0, |entry| entry.2);
+            let if_mod_revision = match named {
+                Named::None => None,
+                Named::Right => Some(modified),
+                Named::Wrong => Some(modified + 1),
+            };
+            let command = match op {
+                Op::Put(key, value, _) => KvCommand::Put { key, value, if_mod_revision },
+                Op::Delete(key, _) => KvCommand::Delete { key, if_mod_revision },
+            };
+            let reply = write(&mut kv, command);
+            if matches!(named, Named::Wrong) {
+                let KvReply::Mismatch { revision: still, record } = reply else {
+                    panic!("{op:?} got {reply:?}");
+                };
+                let seen = record.map(|r| (r.value.to_vec(), r.create_revision, r.mod_revision));
+                prop_assert_eq!((still, seen.as_ref()), (revision, model.get(key)));
+                continue;
+            }
+            revision += 1;
             match op {
-                Op::Put(key, value) => {
-                    let reply = write(&mut kv, KvCommand::Put { key, value });
+                Op::Put(key, value, _) => {
                     prop_assert_eq!(reply, KvReply::Put { revision });
                     let entry = model.entry(key.clone()).or_insert((vec![], revision, revision));
                     (entry.0, entry.2) = (value.clone(), revision);
                 }
-                Op::Delete(key) => {
+                Op::Delete(key, _) => {
                     let deleted = model.remove(key).is_some();
-                    let reply = write(&mut kv, KvCommand::Delete { key });
                     prop_assert_eq!(reply, KvReply::Delete { deleted, revision });
                 }
             }
         }
         for (key, (value, create, modified)) in &model {
-            let KvReply::Get { record: Some(record), revision } = ask(&kv, KvQuery::Get { key }) else {
+            let KvReply::Get { record: Some(record), revision: read } = ask(&kv, KvQuery::Get { key })
+            else {
                 panic!("{key:?} is missing");
             };
-            prop_assert_eq!(revision, ops.len() as u64);
+            prop_assert_eq!(read, revision);
             prop_assert_eq!(&record.value[..], &value[..]);
             prop_assert_eq!((record.create_revision, record.mod_revision), (*create, *modified));
         }
@@ -111,17 +152,48 @@ fn a_page_ends_at_its_bytes_and_a_large_record_is_a_page_by_itself() {
     let value = vec![0; RANGE_BYTES_MAX * 2 / 3];
     let huge = vec![0; RANGE_BYTES_MAX + 1];
     for (key, value) in [(b"a", &value), (b"b", &huge), (b"c", &value)] {
-        write(&mut kv, KvCommand::Put { key, value });
+        write(&mut kv, put(key, value));
     }
     let (records, count) = pages(&kv, b"", b"", 0);
     assert_eq!((records.len(), count), (3, 3));
+}
+
+/// What clients rely on when they send a compare-and-set again after an unknown outcome.
+#[test]
+fn of_two_copies_of_a_compare_and_set_one_is_done() {
+    let mut kv = Kv::default();
+    for (name, if_mod_revision) in [("create", 0), ("replace", 1)] {
+        let copy = KvCommand::Put {
+            key: b"k",
+            value: name.as_bytes(),
+            if_mod_revision: Some(if_mod_revision),
+        };
+        let revision = if_mod_revision + 1;
+        assert_eq!(write(&mut kv, copy), KvReply::Put { revision });
+        let KvReply::Mismatch {
+            record: Some(record),
+            ..
+        } = write(&mut kv, copy)
+        else {
+            panic!("the second copy was done too");
+        };
+        assert_eq!(&record.value[..], name.as_bytes(), "the first copy's");
+        assert_eq!(record.mod_revision, revision);
+    }
 }
 
 #[test]
 fn a_command_that_does_not_decode_changes_nothing() {
     let mut kv = Kv::default();
     let id = LogId::default();
-    for bytes in [&b""[..], b"\x01", b"\x02", b"\x09x", b"\x01\xff\xffk"] {
+    for bytes in [
+        &b""[..],
+        b"\x01",
+        b"\x02",
+        b"\x03k",
+        b"\x09x",
+        b"\x01\xff\xffk",
+    ] {
         assert!(validate(bytes).is_err(), "{bytes:?}");
         let reply = kv
             .apply(1, &[Command { id, bytes }], &mut Effects::default())
