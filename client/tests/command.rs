@@ -78,6 +78,105 @@ async fn keys_and_values_in_every_output() {
 }
 
 #[tokio::test]
+async fn a_write_that_names_another_revision_says_where_the_key_is() {
+    let endpoint = Server::new([], None).serve().await;
+    let done: [&[&str]; 3] = [
+        &["put", "k", "one", "--if-absent"],
+        &["put", "k", "two", "--if-revision", "1"],
+        &["put", "other", "v"],
+    ];
+    for arguments in done {
+        let got = kontiki(&endpoint, arguments, None).await;
+        assert_eq!(got.status.code(), Some(0), "{}", text(&got.stderr));
+    }
+    let table: [(&[&str], &str); 4] = [
+        (
+            &["put", "k", "no", "--if-absent"],
+            "mismatch: `k` is there, at revision 2; nothing was changed",
+        ),
+        (
+            &["put", "k", "no", "--if-revision", "1"],
+            "mismatch: `k` is at revision 2, not 1; nothing was changed",
+        ),
+        (
+            &["delete", "k", "--if-revision", "3"],
+            "mismatch: `k` is at revision 2, not 3; nothing was changed",
+        ),
+        (
+            &["delete", "none", "--if-revision", "3"],
+            "mismatch: there is no key `none`; nothing was changed",
+        ),
+    ];
+    for (arguments, wanted) in table {
+        let got = kontiki(&endpoint, arguments, None).await;
+        let stderr = text(&got.stderr);
+        assert_eq!(got.status.code(), Some(5), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(wanted), "{arguments:?}: {stderr}");
+        assert_eq!(text(&got.stdout), "", "{arguments:?}");
+    }
+    let line = ["put", "k", "no", "--if-revision", "1", "-o", "json"];
+    let got = kontiki(&endpoint, &line, None).await;
+    assert_eq!(got.status.code(), Some(5));
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&got.stdout).unwrap(),
+        serde_json::json!({
+            "mismatch": true,
+            "revision": 3,
+            "current": {"key": "k", "value": "two", "create_revision": 2, "mod_revision": 2},
+        })
+    );
+    let line = ["delete", "k", "--if-revision", "2"];
+    let got = kontiki(&endpoint, &line, None).await;
+    assert_eq!(text(&got.stdout), "deleted, revision 4\n");
+}
+
+#[tokio::test]
+async fn a_listing_is_continued_by_its_token() {
+    let endpoint = Server::new([], None).serve().await;
+    for key in ["a", "b", "c"] {
+        kontiki(&endpoint, &["put", key, "v"], None).await;
+    }
+    // The token of the scripted server: the next key, a zero, no end.
+    let golden: [(&[&str], &str); 4] = [
+        (
+            &["range", "--limit", "2"],
+            "KEY  VALUE  REVISION\na    v      1\nb    v      2\n\n\
+             there is more: --continue 6300\n",
+        ),
+        (
+            &["range", "--continue", "6300"],
+            "KEY  VALUE  REVISION\nc    v      3\n",
+        ),
+        (
+            &["range", "--limit", "2", "b", "d", "-o", "yaml"],
+            "kvs:\n- create_revision: 2\n  key: b\n  mod_revision: 2\n  value: v\n\
+             - create_revision: 3\n  key: c\n  mod_revision: 3\n  value: v\nrevision: 3\n",
+        ),
+        (
+            &["range", "--limit", "1", "b", "d", "-o", "json"],
+            "{\n  \"continuation\": \"630064\",\n  \"kvs\": [\n    {\n      \
+             \"create_revision\": 2,\n      \"key\": \"b\",\n      \"mod_revision\": 2,\n      \
+             \"value\": \"v\"\n    }\n  ],\n  \"revision\": 3\n}\n",
+        ),
+    ];
+    for (arguments, wanted) in golden {
+        let got = kontiki(&endpoint, arguments, None).await;
+        let stderr = text(&got.stderr);
+        assert_eq!(text(&got.stdout), wanted, "{arguments:?}: {stderr}");
+        assert_eq!(got.status.code(), Some(0), "{arguments:?}: {stderr}");
+    }
+    for (token, status, wanted) in [
+        ("63", 1, "give --continue the token as it was printed"),
+        ("6", 2, "as --continue wants"),
+    ] {
+        let got = kontiki(&endpoint, &["range", "--continue", token], None).await;
+        let stderr = text(&got.stderr);
+        assert_eq!(got.status.code(), Some(status), "{token}: {stderr}");
+        assert!(stderr.contains(wanted), "{token}: {stderr}");
+    }
+}
+
+#[tokio::test]
 async fn exit_statuses_are_as_documented_and_errors_say_what_to_do() {
     let fine = Server::new([], None).serve().await;
     let refused = refusing().await.to_string();

@@ -14,6 +14,7 @@ Exit status:
   2  the command line is wrong; nothing was sent
   3  not found (get)
   4  outcome unknown: it may or may not be applied
+  5  the key is not at the revision that was named; nothing was changed (put, delete)
 
 Bytes in tables are escaped (\\\\, \\n, \\xNN). In json and yaml a field NAME holds them if they are
 UTF-8; if they are not, NAME_hex takes its place and holds hexadecimal digits.";
@@ -103,6 +104,12 @@ pub struct Put {
     pub key: OsString,
     /// `-` reads it from stdin
     pub value: OsString,
+    /// Only if the key was last written at this revision, its `mod_revision`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub if_revision: Option<u64>,
+    /// Only if there is no such key
+    #[arg(long, conflicts_with = "if_revision")]
+    pub if_absent: bool,
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +126,9 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Delete {
     pub key: OsString,
+    /// Only if the key was last written at this revision, its `mod_revision`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub if_revision: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -130,9 +140,13 @@ pub struct Range {
     /// Keys that begin so, in place of START and END
     #[arg(long, conflicts_with_all = ["start", "end"])]
     pub prefix: Option<OsString>,
-    /// At most this many keys; 0: all
+    /// At most this many keys; 0: all. If there are more, a token for --continue is printed
     #[arg(long, default_value_t = 0)]
     pub limit: u64,
+    /// Go on where an earlier listing ended, to the end of its range
+    #[arg(long = "continue", value_name = "TOKEN",
+          conflicts_with_all = ["start", "end", "prefix"])]
+    pub continuation: Option<String>,
     /// What any one server has applied, however old
     #[arg(long)]
     pub stale: bool,
@@ -299,7 +313,27 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused_with_what_is_right() {
-        let table: [(&[&str], &str); 5] = [
+        let table: [(&[&str], &str); 8] = [
+            (
+                &["kontiki", "put", "k", "v", "--if-revision", "0"],
+                "not in 1..",
+            ),
+            (
+                &[
+                    "kontiki",
+                    "put",
+                    "k",
+                    "v",
+                    "--if-revision",
+                    "1",
+                    "--if-absent",
+                ],
+                "cannot be used with",
+            ),
+            (
+                &["kontiki", "range", "a", "--continue", "00"],
+                "cannot be used with",
+            ),
             (
                 &["kontiki", "get", "k", "--timeout", "10"],
                 "500ms, 10s or 1.5m",
@@ -330,6 +364,7 @@ mod tests {
             "2  the command line",
             "3  not found",
             "4  outcome unknown",
+            "5  the key is not at the revision",
         ] {
             assert!(help.contains(status), "{help}");
         }

@@ -53,8 +53,8 @@ pub fn to_hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes from hexadecimal digits.
-pub fn from_hex(text: &[u8]) -> Result<Vec<u8>, Failure> {
+/// Bytes from hexadecimal digits, as `option` wants them.
+pub fn from_hex(text: &[u8], option: &str) -> Result<Vec<u8>, Failure> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).map(|digit| digit as u8);
     let digits: Option<Vec<u8>> = text.iter().map(digit).collect();
     match digits {
@@ -64,7 +64,7 @@ pub fn from_hex(text: &[u8]) -> Result<Vec<u8>, Failure> {
             .collect()),
         _ => Err(Failure::Usage {
             message: format!(
-                "`{}` is no even number of hexadecimal digits, as --hex wants",
+                "`{}` is no even number of hexadecimal digits, as {option} wants",
                 escape(text)
             ),
         }),
@@ -87,12 +87,17 @@ mod tests {
 
     #[test]
     fn hex_goes_both_ways_and_names_what_is_wrong() {
-        assert_eq!(from_hex(b"00ffA1").unwrap(), [0, 255, 0xa1]);
+        assert_eq!(from_hex(b"00ffA1", "--hex").unwrap(), [0, 255, 0xa1]);
         assert_eq!(to_hex(&[0, 255, 0xa1]), "00ffa1");
         for wrong in [&b"0"[..], b"0g", b"0x00", b"\xff\xff"] {
-            assert_eq!(from_hex(wrong).unwrap_err().status(), 2);
+            assert_eq!(from_hex(wrong, "--hex").unwrap_err().status(), 2);
         }
-        assert!(from_hex(b"0g").unwrap_err().to_string().contains("`0g`"));
+        assert!(
+            from_hex(b"0g", "--hex")
+                .unwrap_err()
+                .to_string()
+                .contains("`0g`")
+        );
     }
 
     #[test]

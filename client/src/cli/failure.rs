@@ -12,6 +12,14 @@ pub enum Failure {
     Client(Error),
     /// The key is not there.
     NotFound { key: String },
+    /// The key is not at the revision that was named.
+    Mismatch {
+        key: String,
+        /// 0: it was to be absent.
+        wanted: u64,
+        /// Where it is; `None`: it is not there.
+        current: Option<u64>,
+    },
     /// Something here, before or after the cluster was asked.
     Local { message: String },
     /// An argument that only made sense of itself.
@@ -26,6 +34,7 @@ impl Failure {
             Failure::Client(Error::Invalid { .. }) | Failure::Usage { .. } => 2,
             Failure::NotFound { .. } => 3,
             Failure::Client(Error::Unknown { .. }) => 4,
+            Failure::Mismatch { .. } => 5,
         }
     }
 }
@@ -41,6 +50,20 @@ impl fmt::Display for Failure {
                 }
             }
             Failure::NotFound { key } => write!(f, "not found: there is no key `{key}`"),
+            Failure::Mismatch {
+                key,
+                wanted,
+                current,
+            } => {
+                match (current, wanted) {
+                    (None, _) => write!(f, "mismatch: there is no key `{key}`")?,
+                    (Some(at), 0) => write!(f, "mismatch: `{key}` is there, at revision {at}")?,
+                    (Some(at), _) => {
+                        write!(f, "mismatch: `{key}` is at revision {at}, not {wanted}")?;
+                    }
+                }
+                f.write_str("; nothing was changed\n  read it again, and decide anew")
+            }
             Failure::Local { message } | Failure::Usage { message } => f.write_str(message),
         }
     }
@@ -81,6 +104,8 @@ fn advice(error: &Error) -> Option<&'static str> {
         reason::WRONG_MACHINE => {
             "this cluster runs another state machine; use `kontiki write` and `kontiki read`"
         }
+        reason::BAD_CONTINUATION => "give --continue the token as it was printed, all of it",
+        reason::WRONG_CLUSTER => "check that --endpoints are servers of the cluster that is meant",
         reason::UNSTABLE_CONFIG => {
             "another change is in flight; see `kontiki members`, and ask again when it is done"
         }

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
 
 use kontiki_client::proto::kv::KeyValue;
-use kontiki_client::{Client, Consistency, prefix_end};
+use kontiki_client::{Client, Consistency};
 
 use super::arguments::{Delete, Get, Put, Range, Read, Write};
 use super::bytes::{escape, from_hex, set, to_hex};
@@ -19,14 +19,40 @@ use super::shown::{Shown, table};
 const STDIN_BYTES_MAX: u64 = 16 << 20;
 
 pub async fn put(client: &Client, put: Put) -> Result<Shown, Failure> {
-    let answer = client
-        .put(put.key.into_vec(), argument_or_stdin(put.value)?)
-        .await?;
+    let key = put.key.into_vec();
+    let value = argument_or_stdin(put.value)?;
+    let wanted = match put.if_absent {
+        true => Some(0),
+        false => put.if_revision,
+    };
+    let answer = match wanted {
+        None => client.put(key.clone(), value).await?,
+        Some(wanted) => client.put_if(key.clone(), value, wanted).await?,
+    };
     let revision = answer.revision;
+    if answer.mismatch {
+        let wanted = wanted.unwrap_or_default();
+        return Ok(mismatch(&key, wanted, answer.current, revision));
+    }
     Ok(Shown::new(
         json!({ "revision": revision }),
         format!("revision {revision}"),
     ))
+}
+
+/// The answer to a write that named another revision than the key's.
+fn mismatch(key: &[u8], wanted: u64, current: Option<KeyValue>, revision: u64) -> Shown {
+    let mut value = json!({ "mismatch": true, "revision": revision });
+    if let Some(current) = &current {
+        value["current"] = Value::Object(key_value(current));
+    }
+    let mut shown = Shown::new(value, "");
+    shown.verdict = Some(Failure::Mismatch {
+        key: escape(key),
+        wanted,
+        current: current.map(|current| current.mod_revision),
+    });
+    shown
 }
 
 pub async fn get(client: &Client, get: Get) -> Result<Shown, Failure> {
@@ -44,41 +70,48 @@ pub async fn get(client: &Client, get: Get) -> Result<Shown, Failure> {
 }
 
 pub async fn delete(client: &Client, delete: Delete) -> Result<Shown, Failure> {
-    let answer = client.delete(delete.key.into_vec()).await?;
+    let key = delete.key.into_vec();
+    let answer = match delete.if_revision {
+        None => client.delete(key.clone()).await?,
+        Some(wanted) => client.delete_if(key.clone(), wanted).await?,
+    };
+    let revision = answer.revision;
+    if answer.mismatch {
+        let wanted = delete.if_revision.unwrap_or_default();
+        return Ok(mismatch(&key, wanted, answer.current, revision));
+    }
     let text = if answer.deleted {
         "deleted"
     } else {
         "was not there"
     };
-    let value = json!({ "deleted": answer.deleted, "revision": answer.revision });
-    Ok(Shown::new(
-        value,
-        format!("{text}, revision {}", answer.revision),
-    ))
+    let value = json!({ "deleted": answer.deleted, "revision": revision });
+    Ok(Shown::new(value, format!("{text}, revision {revision}")))
 }
 
 pub async fn range(client: &Client, range: Range) -> Result<Shown, Failure> {
     let consistency = consistency(range.stale);
-    let asked = match range.prefix {
-        Some(prefix) => {
-            let start = prefix.into_vec();
-            let end = prefix_end(&start);
-            kontiki_client::Range {
-                start: start.into(),
-                end,
-                limit: range.limit,
-            }
+    let keys = match (range.prefix, range.continuation) {
+        (Some(prefix), _) => kontiki_client::Range::prefix(prefix.into_vec()),
+        (None, Some(token)) => {
+            kontiki_client::Range::rest(from_hex(token.as_bytes(), "--continue")?)
         }
-        None => kontiki_client::Range {
+        (None, None) => kontiki_client::Range {
             start: range.start.unwrap_or_default().into_vec().into(),
             end: range.end.unwrap_or_default().into_vec().into(),
-            limit: range.limit,
+            ..kontiki_client::Range::all()
         },
+    };
+    let asked = kontiki_client::Range {
+        limit: range.limit,
+        ..keys
     };
     let mut pages = client.range(asked, consistency);
     let (mut rows, mut kvs, mut revision) = (Vec::new(), Vec::new(), 0);
+    let mut continuation = String::new();
     while let Some(page) = pages.try_next().await? {
         revision = page.revision;
+        continuation = to_hex(&page.continuation);
         for kv in page.kvs {
             rows.push([
                 escape(&kv.key),
@@ -88,11 +121,13 @@ pub async fn range(client: &Client, range: Range) -> Result<Shown, Failure> {
             kvs.push(Value::Object(key_value(&kv)));
         }
     }
-    let text = table(["KEY", "VALUE", "REVISION"], rows);
-    Ok(Shown::new(
-        json!({ "kvs": kvs, "revision": revision }),
-        text,
-    ))
+    let mut text = table(["KEY", "VALUE", "REVISION"], rows);
+    let mut value = json!({ "kvs": kvs, "revision": revision });
+    if !continuation.is_empty() {
+        text.push_str(&format!("\n\nthere is more: --continue {continuation}"));
+        value["continuation"] = continuation.into();
+    }
+    Ok(Shown::new(value, text))
 }
 
 pub async fn write(client: &Client, write: Write) -> Result<Shown, Failure> {
@@ -153,7 +188,7 @@ fn reply_text(bytes: &[u8], hex: bool) -> String {
 fn command_bytes(argument: OsString, hex: bool) -> Result<Vec<u8>, Failure> {
     let bytes = argument_or_stdin(argument)?;
     if hex {
-        from_hex(bytes.trim_ascii())
+        from_hex(bytes.trim_ascii(), "--hex")
     } else {
         Ok(bytes)
     }
