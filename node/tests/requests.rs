@@ -240,28 +240,39 @@ async fn health_and_reflection_are_on_both_ports() {
             .await;
         }
         let mut reflection = ServerReflectionClient::new(channel.clone());
-        let request = ServerReflectionRequest {
+        let ask = |question| ServerReflectionRequest {
             host: String::new(),
-            message_request: Some(MessageRequest::ListServices(String::new())),
+            message_request: Some(question),
         };
-        let requests = futures::stream::iter([request]);
+        let requests = futures::stream::iter([
+            ask(MessageRequest::ListServices(String::new())),
+            // What the details of our errors are made of: grpcurl shows them by it.
+            ask(MessageRequest::FileContainingSymbol(
+                "google.rpc.ErrorInfo".into(),
+            )),
+        ]);
         let answers = reflection
             .server_reflection_info(requests)
             .await
             .expect("served");
-        let answer = answers
-            .into_inner()
-            .message()
-            .await
-            .expect("no error")
-            .expect("an answer");
-        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-            panic!("not a list: {answer:?}");
+        let mut answers = answers.into_inner();
+        let mut answer = async || {
+            let answer = answers.message().await.expect("no error");
+            answer.expect("an answer").message_response
+        };
+        let list = answer().await;
+        let Some(MessageResponse::ListServicesResponse(list)) = list else {
+            panic!("not a list: {list:?}");
         };
         assert!(
             list.service
                 .iter()
                 .any(|service| service.name == "kontiki.kv.v1.Kv")
+        );
+        let file = answer().await;
+        assert!(
+            matches!(file, Some(MessageResponse::FileDescriptorResponse(_))),
+            "{address}: {file:?}"
         );
     }
 }

@@ -34,6 +34,8 @@ pub fn probes() -> Result<Probes, tonic_reflection::server::Error> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // So that grpcurl shows the details of an error as text.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let health = tonic_health::pb::health_server::HealthServer::new(health);
     let routes = Routes::new(health).add_service(reflection);
