@@ -10,7 +10,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-all="etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl coredns helm"
+all="etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl coredns helm grpcurl"
 
 say() { echo "build.sh: $*" >&2; }
 command -v go >/dev/null || { say "'go' is not in PATH; install Go 1.26 or later"; exit 1; }
@@ -33,6 +33,7 @@ source_of() {
     kube-* | kubelet | kubectl) echo kubernetes "k8s.io/kubernetes/cmd/$1" ;;
     coredns) echo coredns . ;;
     helm) echo helm helm.sh/helm/v4/cmd/helm ;;
+    grpcurl) echo grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl ;;
     *) say "'$1' is none of: $all"; return 1 ;;
   esac
 }

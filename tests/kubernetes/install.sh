@@ -15,6 +15,7 @@ need() { # PACKAGE COMMAND-OR-FILE
 }
 need prometheus prometheus
 need prometheus promtool
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if [ -z "${KUBECONFIG:-}" ]; then # a cluster of our own
   need containerd containerd
   need runc runc

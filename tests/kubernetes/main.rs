@@ -6,8 +6,11 @@
 //! measure time. When one fails, what can be seen of its namespace is printed.
 
 mod bad_input;
+mod clients;
 mod cluster;
 mod drift;
+mod example;
+mod lossy;
 mod main_job;
 mod metrics;
 mod namespace;
@@ -70,6 +73,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "metrics",
         on_nodes: false,
         run: |w| Box::pin(metrics::run(w)),
+    },
+    Scenario {
+        name: "clients",
+        on_nodes: false,
+        run: |w| Box::pin(clients::run(w)),
     },
     Scenario {
         name: "drift",

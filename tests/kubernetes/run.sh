@@ -15,6 +15,7 @@ done
 
 "$here/install.sh"
 "$here/build.sh" >/dev/null
+"$here/clients.sh"
 
 if [ -z "${KUBECONFIG:-}" ]; then
   pause=$(mktemp -d)

@@ -12,7 +12,7 @@
 #   CLUSTER_LOGS=DIR       if the command fails, the logs of all components are copied there
 #   KUBECONFIG             if set, the command runs on that cluster, and none is started
 #
-# The command finds kubectl and helm in PATH and KUBECONFIG set. On a cluster of our own it also has
+# The command finds kubectl, helm and grpcurl in PATH and KUBECONFIG set. On a cluster of our own it also has
 # KONTIKI_CLUSTER, the directory of the cluster's state (logs, process ids), and reaches pods and
 # Services by their addresses, but not the world. Needs root or sudo; install.sh gets the rest.
 set -euo pipefail
@@ -27,7 +27,7 @@ say() { echo "with-cluster: $*" >&2; }
   { say "CLUSTER_MINUTES must be a number of minutes, not '$CLUSTER_MINUTES'"; exit 2; }
 
 if [ -n "${KUBECONFIG:-}" ]; then
-  programs=$("$here/build.sh" kubectl helm)
+  programs=$("$here/build.sh" kubectl helm grpcurl)
   say "using the cluster of KUBECONFIG=$KUBECONFIG"
   PATH=$programs:$PATH exec "$@"
 fi

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 //go:generate ./generate.sh
 
 const usage = `kv ENDPOINT[,ENDPOINT...] put KEY VALUE | get KEY | cas KEY VALUE REVISION
-    | delete KEY | range [START [END [PAGE]]] | fill PREFIX TIMES | count KEY TIMES`
+    | delete KEY | range [START [END [PAGE]]] | fill PREFIX | count KEY
+
+For each line of stdin fill stores it under PREFIX0, PREFIX1, ..., and count adds 1 to a number.`
 
 var errUsage = errors.New(usage)
 
@@ -92,21 +95,21 @@ func run(client *Client, command string, arguments []string) (int, error) {
 		return 0, client.Range(key, value, uint32(page), func(found *kv.KeyValue) {
 			fmt.Printf("%s %s\n", found.Key, found.Value)
 		})
-	case "fill2":
-		return 0, each(text(1), func(number int) (uint64, error) {
-			return client.Put(fmt.Append(key, number), fmt.Append(nil, number))
+	case "fill1":
+		return 0, eachLine(func(number int, line []byte) (uint64, error) {
+			return client.Put(fmt.Append(key, number), line)
 		})
-	case "count2":
-		return 0, each(text(1), func(int) (uint64, error) { return increment(client, key) })
+	case "count1":
+		return 0, eachLine(func(int, []byte) (uint64, error) { return increment(client, key) })
 	}
 	return 2, errUsage
 }
 
-// each does something many times and prints how each ended, whatever happens.
-func each(times string, work func(int) (uint64, error)) error {
-	count, err := strconv.Atoi(times)
-	for number := range count {
-		if result, err := work(number); err == nil {
+// eachLine does something for each line of stdin and prints how it ended, whatever happens.
+func eachLine(work func(int, []byte) (uint64, error)) error {
+	lines := bufio.NewScanner(os.Stdin)
+	for number := 0; lines.Scan(); number++ {
+		if result, err := work(number, lines.Bytes()); err == nil {
 			fmt.Println("ok", number, result)
 		} else if errors.Is(err, ErrUnknown) {
 			fmt.Println("unknown", number, err)
@@ -114,7 +117,7 @@ func each(times string, work func(int) (uint64, error)) error {
 			fmt.Println("failed", number, err)
 		}
 	}
-	return err
+	return lines.Err()
 }
 
 // increment adds 1 to a number by compare-and-set; ErrUnknown if it may have been added.

@@ -1,7 +1,9 @@
 """A client of kontiki.kv.v1.Kv in Python: copy `Client` and change it. The README has the rules.
 
     kv.py ENDPOINT[,ENDPOINT...] put KEY VALUE | get KEY | cas KEY VALUE REVISION | delete KEY
-                                 | range [START [END [PAGE]]] | fill PREFIX TIMES | count KEY TIMES
+                                 | range [START [END [PAGE]]] | fill PREFIX | count KEY
+
+For each line of stdin `fill` stores it under PREFIX0, PREFIX1, ..., and `count` adds 1 to a number.
 """
 
 import random
@@ -146,11 +148,11 @@ def increment(client, key):
             return number + 1
 
 
-def each(times, work):
-    """Does something many times and prints how each ended, whatever happens."""
-    for number in range(times):
+def each_line(work):
+    """Does something for each line of stdin and prints how it ended, whatever happens."""
+    for number, line in enumerate(sys.stdin):
         try:
-            print("ok", number, work(number), flush=True)
+            print("ok", number, work(number, line.strip().encode()), flush=True)
         except (Failed, Unknown) as error:
             print(type(error).__name__.lower(), number, error, flush=True)
 
@@ -177,10 +179,10 @@ def main(endpoints, command, *arguments):
         case "range", *bounds if len(bounds) <= 3:
             for kv in client.range(*bounds[:2], *map(int, bounds[2:])):
                 print(kv.key.decode(), kv.value.decode())
-        case "fill", prefix, times:
-            each(int(times), lambda number: client.put(b"%s%d" % (prefix, number), b"%d" % number))
-        case "count", key, times:
-            each(int(times), lambda _: increment(client, key))
+        case "fill", prefix:
+            each_line(lambda number, line: client.put(b"%s%d" % (prefix, number), line))
+        case "count", key:
+            each_line(lambda *_: increment(client, key))
         case _:
             print(__doc__, file=sys.stderr)
             return 2
