@@ -32,6 +32,21 @@ pub struct Config {
     pub catch_up_rounds_max: u32,
     /// Pause before a stalled learner is tried again. Default 10 s.
     pub catch_up_pause: Duration,
+    /// Encoded bytes at the end of the log that compaction leaves, for servers that lag a little.
+    /// Default 8 MiB.
+    pub log_tail_bytes: usize,
+    /// Entries that it leaves at least, however large. Default 16.
+    pub log_tail_entries_min: usize,
+    /// Bytes of log kept for servers that are heard and lag, or receive a snapshot; past it and
+    /// past what has been delivered of that snapshot, they need a (fresh) one. Default 64 MiB.
+    pub log_kept_bytes_max: usize,
+    /// Snapshots sent at a time. Default 2.
+    pub snapshots_max: usize,
+    /// Pause after a server refused a snapshot, doubled up to 32 times. Default 1 s.
+    pub snapshot_pause: Duration,
+    /// A server that receives a snapshot and is silent for longer gets a fresh one, once it is heard
+    /// again; at least an election timeout. Default 30 s.
+    pub snapshot_silence_max: Duration,
     /// Seed of this server's random choices (timeouts, tie breaks).
     pub seed: u64,
 }
@@ -51,6 +66,12 @@ impl Default for Config {
             reads_max: 65536,
             catch_up_rounds_max: 10,
             catch_up_pause: Duration::from_secs(10),
+            log_tail_bytes: 8 << 20,
+            log_tail_entries_min: 16,
+            log_kept_bytes_max: 64 << 20,
+            snapshots_max: 2,
+            snapshot_pause: Duration::from_secs(1),
+            snapshot_silence_max: Duration::from_secs(30),
             seed: 0,
         }
     }

@@ -201,6 +201,7 @@ impl Raft {
             uncommitted_bytes: self.log.bytes(self.commit, self.log.last().index),
             reads: Reads::default(),
             transfer: None,
+            snapshots: 0,
         }));
         self.track_members(now);
         // An entry of the own term, without which nothing of earlier terms counts as committed

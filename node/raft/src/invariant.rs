@@ -8,6 +8,10 @@ impl Raft {
         let last = self.log.last().index;
         assert!(self.commit <= last, "the commit index is within the log");
         assert!(
+            self.log.base().index <= self.commit.min(self.persisted),
+            "what is compacted is committed and persistent"
+        );
+        assert!(
             self.persisted <= last,
             "what is persistent is within the log"
         );

@@ -17,7 +17,13 @@
 //!    append names before the next turn changes the log.
 //! 6. Apply what [`Raft::commit`] covers, in order; answer a read when what its output names is
 //!    applied.
-//! 7. Never start a server with a [`ServerId`] whose log and vote are lost.
+//! 7. Compact with [`Raft::compact`], as far as [`Raft::compactable`] says and after the outputs
+//!    are performed. Keep the state that covers what is compacted, and the configuration with it.
+//! 8. When [`Output::StartSnapshot`] asks, take the state as it is, name what it covers to
+//!    [`Raft::snapshot_started`], and send it in pieces for as long as [`Raft::snapshot_for`] says so.
+//!    Assemble the pieces that [`Raft::wants_snapshot`], acknowledge each, verify the whole, restore
+//!    the state, and tell [`Raft::install_snapshot`].
+//! 9. Never start a server with a [`ServerId`] whose log and vote are lost.
 //!
 //! ```
 //! use kontiki_raft::*;
@@ -49,15 +55,14 @@
 //! # Where what is
 //!
 //! `raft` the state, the inputs, the end of a turn; `view` what others may see; `election`, `replication`, `membership`,
-//! `reads`, `transfer` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
+//! `reads`, `transfer`, `snapshot` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
 //! that know no messages; `invariant` what always holds.
 //!
 //! # Caveats
 //!
-//! - The log is not compacted, and there are no snapshots yet (paper section 7): a new server
-//!   catches up from entry 1.
+//! - A snapshot is sent by the leader only, never by a follower.
 //! - Votes and terms are persistent only as far as the server itself: an incarnation that loses its
-//!   memory must never come back under the same id (duty 7). A durable driver needs an output that
+//!   memory must never come back under the same id (duty 9). A durable driver needs an output that
 //!   says when they change, which comes with durable storage.
 //! - Reads confirm leadership by a round of heartbeats; leases (thesis section 6.4.1) are not
 //!   implemented, so nothing depends on clocks but liveness.
@@ -80,6 +85,7 @@ mod raft;
 mod random;
 mod reads;
 mod replication;
+mod snapshot;
 mod transfer;
 mod types;
 mod view;
@@ -89,9 +95,10 @@ pub use configuration::{Configuration, Purpose};
 pub use log::{EntryKind, EntryMeta, LogChange};
 pub use membership::{ChangeRequest, SERVERS_MAX};
 pub use message::{
-    Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message, TimeoutNow, Vote, VoteReply,
+    Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message, SnapshotAck, SnapshotChunk,
+    SnapshotId, SnapshotOutcome, TimeoutNow, Vote, VoteReply,
 };
 pub use output::{Output, ReadId, Refused};
 pub use raft::Raft;
 pub use types::{ClusterId, Index, LogId, ServerId, Term, Time};
-pub use view::{PeerProgress, Role};
+pub use view::{PeerProgress, PeerRefill, Role};

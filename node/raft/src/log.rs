@@ -52,34 +52,48 @@ pub enum LogChange {
         /// `Noop` or `Configuration`.
         kind: EntryKind,
     },
+    /// Drop every entry: a snapshot took the place of all. The next one follows `last`.
+    Replaced {
+        /// The last entry that the snapshot covers.
+        last: LogId,
+    },
 }
 
 /// Metadata of the entries after `base`.
 ///
-/// Invariant: `runs` starts above `base.index` and both its indexes and its terms strictly grow.
+/// Invariant: `runs` starts above `base.index` and both its indexes and its terms strictly grow;
+/// `ends` never falls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     /// The entry before the first one held; 0@0 while nothing is compacted.
     base: LogId,
     /// Where each term begins: (first index, term).
     runs: Vec<(Index, Term)>,
-    /// Encoded size of each entry.
-    sizes: VecDeque<u32>,
+    /// Where each entry ends, in encoded bytes since `start` was 0: the bytes between any two are
+    /// one subtraction away.
+    ends: VecDeque<u64>,
+    /// Where the first entry held begins.
+    start: u64,
     /// Configurations among the entries held, in order.
     configurations: Vec<(Index, Configuration)>,
-    /// In force before the first of those: empty while nothing is compacted.
-    base_configuration: Configuration,
+    /// In force before the first of those, with its entry: empty while nothing is compacted.
+    base_configuration: (Index, Configuration),
 }
 
 impl Log {
+    /// The entry before the first one held.
+    pub(crate) fn base(&self) -> LogId {
+        self.base
+    }
+
     pub(crate) fn first(&self) -> Index {
         self.base.index.next()
     }
 
     pub(crate) fn last(&self) -> LogId {
-        let index = Index(self.base.index.0 + self.sizes.len() as u64);
+        let index = Index(self.base.index.0 + self.ends.len() as u64);
         LogId {
-            term: self.runs.last().map_or(self.base.term, |run| run.1),
+            term: self.run_term(self.runs.len()),
             index,
         }
     }
@@ -93,7 +107,15 @@ impl Log {
             return None;
         }
         let after = self.runs.partition_point(|run| run.0 <= index);
-        Some(self.runs[after - 1].1)
+        Some(self.run_term(after))
+    }
+
+    /// The term before the run at `after`.
+    fn run_term(&self, after: usize) -> Term {
+        match after.checked_sub(1) {
+            Some(run) => self.runs[run].1,
+            None => self.base.term,
+        }
     }
 
     pub(crate) fn contains(&self, id: LogId) -> bool {
@@ -101,16 +123,22 @@ impl Log {
     }
 
     /// The last entry at or below `at.index` whose term is not above `at.term`: a log that holds
-    /// `at` can agree with this one at most up to there.
+    /// `at` can agree with this one at most up to there. What is below the base is not known any
+    /// more, and answered as `at` says.
     pub(crate) fn agreement_at_most(&self, at: LogId) -> LogId {
-        let mut index = at.index.min(self.last().index).max(self.base.index);
+        let mut index = at.index.min(self.last().index);
         loop {
-            let term = self.term(index).unwrap_or_default();
-            if term <= at.term || index == self.base.index {
+            let Some(term) = self.term(index) else {
+                return LogId { index, ..at };
+            };
+            if term <= at.term {
                 return LogId { term, index };
             }
-            let run = self.runs.partition_point(|run| run.0 <= index) - 1;
-            index = self.runs[run].0.previous();
+            let after = self.runs.partition_point(|run| run.0 <= index);
+            index = match after.checked_sub(1) {
+                Some(run) => self.runs[run].0.previous(),
+                None => self.base.index.previous(), // the base itself is too new
+            };
         }
     }
 
@@ -124,10 +152,10 @@ impl Log {
             id.term >= last.term,
             "terms in the log never fall: {id} after {last}"
         );
-        if self.runs.last().map_or(self.base.term, |run| run.1) != id.term {
+        if last.term != id.term {
             self.runs.push((id.index, id.term));
         }
-        self.sizes.push_back(entry.size);
+        self.ends.push_back(self.end() + u64::from(entry.size));
         if let EntryKind::Configuration(configuration) = entry.kind {
             self.configurations.push((id.index, *configuration));
         }
@@ -136,45 +164,82 @@ impl Log {
 
     pub(crate) fn truncate(&mut self, after: Index) {
         assert!(after >= self.base.index, "{after:?} is compacted");
-        self.sizes.truncate((after.0 - self.base.index.0) as usize);
+        self.ends.truncate((after.0 - self.base.index.0) as usize);
         self.runs.retain(|run| run.0 <= after);
         self.configurations
             .retain(|configuration| configuration.0 <= after);
     }
 
+    /// Drops every entry up to `through`, which becomes the base (paper section 7).
+    pub(crate) fn compact(&mut self, through: Index) {
+        let term = self.term(through).expect("only what is held is compacted");
+        self.start = self.end_of(through);
+        self.ends.drain(..(through.0 - self.base.index.0) as usize);
+        self.runs.retain(|run| run.0 > through);
+        let dropped = self
+            .configurations
+            .partition_point(|configuration| configuration.0 <= through);
+        if let Some(last) = self.configurations.drain(..dropped).next_back() {
+            self.base_configuration = last;
+        }
+        self.base = LogId {
+            term,
+            index: through,
+        };
+    }
+
+    /// Drops everything: a snapshot through `last` takes its place.
+    pub(crate) fn replace(&mut self, last: LogId, configuration: (Index, Configuration)) {
+        *self = Self {
+            base: last,
+            base_configuration: configuration,
+            ..Self::default()
+        };
+    }
+
+    fn end(&self) -> u64 {
+        self.ends.back().copied().unwrap_or(self.start)
+    }
+
+    /// Where the entry at `index` ends; the start for the base and what is before it.
+    fn end_of(&self, index: Index) -> u64 {
+        match index.0.saturating_sub(self.base.index.0).checked_sub(1) {
+            Some(at) => self.ends.get(at as usize).copied().unwrap_or(self.end()),
+            None => self.start,
+        }
+    }
+
     /// Encoded bytes of the entries after `after` up to `to`.
     pub(crate) fn bytes(&self, after: Index, to: Index) -> usize {
-        let from = after.0.saturating_sub(self.base.index.0) as usize;
-        let to = to.0.saturating_sub(self.base.index.0) as usize;
-        self.sizes
-            .range(from.min(to)..to)
-            .map(|size| *size as usize)
-            .sum()
+        self.end_of(to).saturating_sub(self.end_of(after)) as usize
+    }
+
+    /// The last entry to drop so that what is left is at most `bytes`, but `entries_min` entries at
+    /// least. The base if nothing is to be dropped.
+    pub(crate) fn before_tail(&self, bytes: usize, entries_min: usize) -> Index {
+        let end = self.end();
+        let dropped = self
+            .ends
+            .partition_point(|it| end - it > bytes as u64)
+            .saturating_add(usize::from(end - self.start > bytes as u64))
+            .min(self.ends.len().saturating_sub(entries_min));
+        Index(self.base.index.0 + dropped as u64)
     }
 
     /// The last index of a batch that starts at `from` and keeps to both bounds; at least `from`.
     pub(crate) fn batch_end(&self, from: Index, entries_max: usize, bytes_max: usize) -> Index {
         let start = (from.0 - self.first().0) as usize;
-        let mut bytes = 0;
-        let taken = self
-            .sizes
-            .range(start..)
-            .take(entries_max.max(1))
-            .take_while(|size| {
-                bytes += **size as usize;
-                bytes <= bytes_max
-            })
-            .count();
-        Index(from.0 + taken.max(1) as u64 - 1)
+        let bound = self.end_of(from.previous()) + bytes_max as u64;
+        let fitting = self.ends.partition_point(|end| *end <= bound);
+        let taken = fitting.saturating_sub(start).clamp(1, entries_max.max(1));
+        Index(from.0 + taken as u64 - 1)
     }
 
     /// The configuration in force, that is the last one, and its entry; 0 if there is none.
     pub(crate) fn configuration(&self) -> (Index, &Configuration) {
         self.configurations
             .last()
-            .map_or((Index(0), &self.base_configuration), |(index, last)| {
-                (*index, last)
-            })
+            .map_or(self.base_configuration(), |(index, last)| (*index, last))
     }
 
     /// The last configuration at or below `index`.
@@ -184,8 +249,12 @@ impl Log {
             .partition_point(|entry| entry.0 <= index);
         match after.checked_sub(1) {
             Some(at) => (self.configurations[at].0, &self.configurations[at].1),
-            None => (Index(0), &self.base_configuration),
+            None => self.base_configuration(),
         }
+    }
+
+    fn base_configuration(&self) -> (Index, &Configuration) {
+        (self.base_configuration.0, &self.base_configuration.1)
     }
 }
 
@@ -241,6 +310,87 @@ mod tests {
         assert_eq!(at(9, 3), 5);
         assert_eq!(at(5, 2), 2);
         assert_eq!(at(4, 0), 0);
+    }
+
+    #[test]
+    fn compaction_changes_nothing_of_what_is_kept() {
+        let mut whole = log(&[1, 1, 3, 3, 3, 7]);
+        for server in [4, 5] {
+            whole.append(EntryMeta {
+                term: Term(7),
+                kind: EntryKind::Configuration(Box::new(Configuration::of([ServerId(server)]))),
+                size: 10,
+            });
+        }
+        for through in 0..=8 {
+            let mut log = whole.clone();
+            log.compact(Index(through / 2)); // in two steps
+            log.compact(Index(through));
+            assert_eq!(
+                (log.base().index, log.last()),
+                (Index(through), whole.last())
+            );
+            for index in through..=9 {
+                let index = Index(index);
+                assert_eq!(log.term(index), whole.term(index), "{index:?} of {through}");
+                assert_eq!(log.configuration_at(index), whole.configuration_at(index));
+                assert_eq!(
+                    log.bytes(Index(through), index),
+                    whole.bytes(Index(through), index)
+                );
+            }
+            assert_eq!(log.term(Index(through).previous()).is_some(), through == 0);
+            log.append(EntryMeta {
+                term: Term(7),
+                kind: EntryKind::Command,
+                size: 10,
+            });
+            assert_eq!(
+                (log.last().index, log.term(Index(9))),
+                (Index(9), Some(Term(7)))
+            );
+            if through < 8 {
+                assert_eq!(
+                    log.batch_end(Index(through + 1), 100, 20).0,
+                    9.min(through + 2)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_base_is_answered_as_it_was_asked() {
+        let mut log = log(&[1, 1, 3, 3]);
+        log.compact(Index(3));
+        let at = |index, term| {
+            log.agreement_at_most(LogId {
+                term: Term(term),
+                index: Index(index),
+            })
+            .index
+            .0
+        };
+        assert_eq!((at(4, 3), at(3, 3), at(9, 3)), (4, 3, 4));
+        assert_eq!(
+            (at(2, 1), at(0, 0)),
+            (2, 0),
+            "the hint is all that is known"
+        );
+        assert_eq!(at(4, 2), 2, "not even the base agrees");
+    }
+
+    #[test]
+    fn the_tail_that_is_kept_is_within_its_bytes_but_not_below_its_entries() {
+        let mut log = log(&[1; 10]);
+        assert_eq!(log.before_tail(100, 0), Index(0), "all of it fits");
+        assert_eq!(log.before_tail(99, 0), Index(1));
+        assert_eq!(log.before_tail(35, 0), Index(7));
+        assert_eq!(log.before_tail(35, 5), Index(5));
+        assert_eq!(log.before_tail(0, 0), Index(10));
+        assert_eq!(log.before_tail(0, 20), Index(0));
+        log.compact(Index(4));
+        assert_eq!(log.before_tail(35, 0), Index(7));
+        assert_eq!(log.before_tail(60, 0), Index(4));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub enum Message {
     HeartbeatAck(HeartbeatAck),
     /// Campaign at once.
     TimeoutNow(TimeoutNow),
+    /// InstallSnapshot, a piece of it.
+    SnapshotChunk(SnapshotChunk),
+    /// Its answer.
+    SnapshotAck(SnapshotAck),
 }
 
 impl Message {
@@ -29,13 +33,18 @@ impl Message {
     pub fn is_reply(&self) -> bool {
         matches!(
             self,
-            Self::VoteReply(_) | Self::AppendAck(_) | Self::HeartbeatAck(_)
+            Self::VoteReply(_) | Self::AppendAck(_) | Self::HeartbeatAck(_) | Self::SnapshotAck(_)
         )
     }
 
     /// Whether it belongs on the connection for entries rather than the one for liveness.
     pub fn is_bulk(&self) -> bool {
         matches!(self, Self::Append(_) | Self::AppendAck(_))
+    }
+
+    /// Whether it belongs on the connection for snapshots.
+    pub fn is_of_snapshot(&self) -> bool {
+        matches!(self, Self::SnapshotChunk(_) | Self::SnapshotAck(_))
     }
 }
 
@@ -129,4 +138,50 @@ pub struct TimeoutNow {
     pub term: Term,
     /// End of the leader's log: without all of it the addressee does not campaign.
     pub last: LogId,
+}
+
+/// Names one snapshot among all of a leader's term. Two of the same state may differ byte by byte,
+/// so pieces of one never fit the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId {
+    /// Counts the snapshots that the leader began in its term.
+    pub number: u64,
+    /// The last entry that it covers; committed.
+    pub last: LogId,
+}
+
+/// InstallSnapshot (paper figure 13): one piece. The driver cuts and assembles; the bytes travel
+/// beside the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The leader's term.
+    pub term: Term,
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// Where in it these bytes belong.
+    pub offset: u64,
+    /// They are its last.
+    pub is_end: bool,
+}
+
+/// Answer to [`SnapshotChunk`]. That a snapshot is installed is said by an [`AppendAck`], as of any
+/// entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotAck {
+    /// The follower's term.
+    pub term: Term,
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// What became of it.
+    pub outcome: SnapshotOutcome,
+}
+
+/// What became of a piece of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// The follower holds the snapshot up to this offset.
+    Received(u64),
+    /// The snapshot does not fit together, or the machine cannot restore it: the follower keeps
+    /// what it had.
+    Refused,
 }

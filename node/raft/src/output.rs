@@ -17,6 +17,12 @@ pub enum Output {
         /// What to say. An append names a range of the log as it is now.
         message: Message,
     },
+    /// This server lacks entries that are compacted: send it a snapshot of what is applied, and say
+    /// so by [`crate::Raft::snapshot_started`] at once. Asked again in later turns until then.
+    StartSnapshot {
+        /// Who needs it.
+        to: ServerId,
+    },
     /// The read may be answered once everything through this index is applied.
     ReadReady {
         /// Which.

@@ -3,7 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::message::SnapshotId;
 use crate::types::{Index, Time};
+
+/// Doublings of the pause between snapshots that a server refuses.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
 
 /// How entries are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,17 @@ pub(crate) enum Flow {
     Probe(Option<Time>),
     /// They agree up to `next`: appends are pipelined.
     Replicate,
+    /// It lacks entries that are compacted: no appends, only heartbeats, until it has a snapshot.
+    Refill(Refill),
+}
+
+/// How far a server is on its way to a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refill {
+    /// It waits: until this time after a failure, for its turn, or to be heard.
+    Waiting(Time),
+    /// This one is being sent.
+    Sending(SnapshotId),
 }
 
 /// Progress of one server.
@@ -34,6 +49,10 @@ pub(crate) struct Progress {
     pub(crate) reachable: bool,
     /// Of a learner.
     pub(crate) catch_up: Option<CatchUp>,
+    /// Bytes delivered of the last snapshot: as much log is kept for it.
+    pub(crate) delivered: u64,
+    /// Snapshots that it refused in a row.
+    refusals: u32,
 }
 
 impl Progress {
@@ -47,6 +66,8 @@ impl Progress {
             round: 0,
             reachable: true,
             catch_up: None,
+            delivered: 0,
+            refusals: 0,
         }
     }
 
@@ -56,9 +77,18 @@ impl Progress {
         self.reachable = true;
     }
 
-    pub(crate) fn on_accepted(&mut self, index: Index) {
+    /// `base` is the end of what is compacted: a server that waits for a snapshot needs none any
+    /// more once it holds that.
+    pub(crate) fn on_accepted(&mut self, index: Index, base: Index) {
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched.next());
+        if matches!(self.flow, Flow::Refill(_)) {
+            if self.matched < base {
+                return;
+            }
+            self.next = self.matched.next();
+            self.refusals = 0;
+        }
         while self
             .inflight
             .front()
@@ -75,6 +105,7 @@ impl Progress {
         let is_stale = match self.flow {
             Flow::Replicate => prev <= self.matched,
             Flow::Probe(_) => prev != self.next.previous(),
+            Flow::Refill(_) => true,
         };
         if !is_stale {
             self.restart(agreement.next().min(prev).max(self.matched.next()));
@@ -83,7 +114,35 @@ impl Progress {
 
     /// What was in flight is lost, or will never be acknowledged.
     pub(crate) fn on_lost(&mut self) {
+        if !matches!(self.flow, Flow::Refill(_)) {
+            self.restart(self.matched.next());
+        }
+    }
+
+    /// What it needs next is compacted.
+    pub(crate) fn on_compacted(&mut self) {
         self.restart(self.matched.next());
+        self.flow = Flow::Refill(Refill::Waiting(Time(0)));
+    }
+
+    pub(crate) fn on_snapshot_started(&mut self, id: SnapshotId) {
+        self.delivered = 0;
+        self.flow = Flow::Refill(Refill::Sending(id));
+    }
+
+    /// It refused the snapshot: the next one is begun after a pause that grows.
+    pub(crate) fn on_snapshot_refused(&mut self, now: Time, pause: Duration) {
+        let doublings = self.refusals.min(PAUSE_DOUBLINGS_MAX);
+        self.refusals += 1;
+        self.flow = Flow::Refill(Refill::Waiting(now + pause * (1 << doublings)));
+    }
+
+    /// The snapshot that is being sent to it.
+    pub(crate) fn sending(&self) -> Option<SnapshotId> {
+        match self.flow {
+            Flow::Refill(Refill::Sending(id)) => Some(id),
+            _ => None,
+        }
     }
 
     fn restart(&mut self, next: Index) {
@@ -99,7 +158,7 @@ impl Progress {
                 self.inflight.push_back((last, now));
                 self.next = last.next();
             }
-            Flow::Replicate => {}
+            Flow::Replicate | Flow::Refill(_) => {}
         }
     }
 
@@ -210,7 +269,7 @@ mod tests {
     #[test]
     fn a_late_refusal_does_not_move_what_is_known_to_match() {
         let mut progress = Progress::new(Index(10));
-        progress.on_accepted(Index(20));
+        progress.on_accepted(Index(20), Index(0));
         progress.on_rejected(Index(9), Index(3));
         assert_eq!((progress.matched, progress.next), (Index(20), Index(21)));
         assert_eq!(progress.flow, Flow::Replicate);
@@ -219,7 +278,7 @@ mod tests {
     #[test]
     fn a_refusal_in_the_pipeline_probes_again_from_the_match() {
         let mut progress = Progress::new(Index(10));
-        progress.on_accepted(Index(9));
+        progress.on_accepted(Index(9), Index(0));
         progress.on_sent(Time(1), Index(12));
         progress.on_sent(Time(2), Index(15));
         progress.on_rejected(Index(12), Index(9));
@@ -247,5 +306,36 @@ mod tests {
         assert_eq!(catch_up.state, CatchUpState::Ready);
         catch_up.on_time(second(27), Some(second(16)), Index(9), Index(9), &limits);
         assert_eq!(catch_up.state, CatchUpState::Stalled(second(37)));
+    }
+
+    #[test]
+    fn a_refill_ends_with_what_reaches_the_log_and_outlives_a_connection() {
+        let mut progress = Progress::new(Index(10));
+        progress.on_accepted(Index(4), Index(0));
+        progress.on_compacted();
+        let id = SnapshotId {
+            number: 1,
+            last: crate::types::LogId::default(),
+        };
+        progress.on_snapshot_started(id);
+        progress.on_lost();
+        progress.on_rejected(Index(5), Index(2));
+        progress.on_accepted(Index(5), Index(20));
+        assert_eq!(progress.sending(), Some(id));
+        progress.on_accepted(Index(20), Index(20));
+        assert_eq!((progress.flow, progress.next), (Flow::Replicate, Index(21)));
+    }
+
+    #[test]
+    fn the_pause_after_refusals_grows_and_is_bounded() {
+        let mut progress = Progress::new(Index(10));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            progress.on_snapshot_refused(Time(0), Duration::from_nanos(10));
+            if let Flow::Refill(Refill::Waiting(until)) = progress.flow {
+                pauses.push(until.0);
+            }
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 320, 320]);
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct Leader {
     pub(crate) uncommitted_bytes: usize,
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
+    /// Snapshots begun in this term.
+    pub(crate) snapshots: u64,
 }
 
 impl Raft {
@@ -184,6 +186,8 @@ impl Raft {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat),
             Message::HeartbeatAck(ack) => self.on_heartbeat_ack(now, from, ack),
             Message::TimeoutNow(request) => self.on_timeout_now(now, from, request),
+            Message::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk),
+            Message::SnapshotAck(ack) => self.on_snapshot_ack(now, from, ack),
         }
     }
 
@@ -217,6 +221,9 @@ impl Raft {
                 if let Some(progress) = leader.progress.get_mut(&peer) {
                     progress.reachable = false;
                     progress.on_lost();
+                    if gone && progress.sending().is_some() {
+                        progress.on_compacted();
+                    }
                 }
             }
             State::Follower(follower) if gone && follower.leader == Some(peer) => {

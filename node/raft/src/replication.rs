@@ -26,6 +26,10 @@ impl Raft {
             }
             return;
         }
+        if append.prev.index < self.log.base().index {
+            // Compacted here, so committed, so the leader's too: it goes on after what is verified.
+            return self.acknowledge();
+        }
         if !self.log.contains(append.prev) {
             let hint = self.log.agreement_at_most(append.prev);
             return self.refuse_append(from, append.prev.index, hint);
@@ -33,12 +37,16 @@ impl Raft {
         if !self.store(&append, entries) {
             return;
         }
-        let State::Follower(follower) = &mut self.state else {
-            unreachable!("just followed")
-        };
-        follower.ack_due = true;
         self.verified = self.verified.max(append.last);
         self.follow_commit(append.commit);
+        self.acknowledge();
+    }
+
+    /// Says at the end of the turn how far the log is verified.
+    pub(crate) fn acknowledge(&mut self) {
+        if let State::Follower(follower) = &mut self.state {
+            follower.ack_due = true;
+        }
     }
 
     fn refuse_append(&mut self, to: ServerId, prev: Index, hint: LogId) {
@@ -150,7 +158,12 @@ impl Raft {
     // --- leader -------------------------------------------------------------------------------
 
     /// The progress of `from`, after looking at the term of its answer.
-    fn answered(&mut self, now: Time, from: ServerId, term: Term) -> Option<&mut Progress> {
+    pub(crate) fn answered(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        term: Term,
+    ) -> Option<&mut Progress> {
         if term > self.term {
             self.become_follower(now, term, None);
             return None;
@@ -167,7 +180,7 @@ impl Raft {
     }
 
     pub(crate) fn on_append_ack(&mut self, now: Time, from: ServerId, ack: AppendAck) {
-        let last = self.log.last().index;
+        let (base, last) = (self.log.base().index, self.log.last().index);
         let agreement = match ack.outcome {
             AppendOutcome::Rejected { hint, .. } => self.log.agreement_at_most(hint).index,
             AppendOutcome::Accepted(_) => Index(0),
@@ -179,7 +192,7 @@ impl Raft {
         match ack.outcome {
             AppendOutcome::Accepted(index) if index > last => {} // not what a server sends
             AppendOutcome::Accepted(index) => {
-                progress.on_accepted(index);
+                progress.on_accepted(index, base);
                 if let Some(catch_up) = &mut progress.catch_up {
                     catch_up.on_matched(now, progress.matched, last, &limits);
                 }
@@ -222,6 +235,7 @@ impl Raft {
     pub(crate) fn on_leader_time(&mut self, now: Time) {
         self.check_quorum(now);
         self.check_transfer(now);
+        self.check_snapshots(now);
         let last = self.log.last().index;
         let limits = self.catch_up_limits();
         let stall = self.config.election_timeout_min;
@@ -246,7 +260,7 @@ impl Raft {
     /// Sends every server what it may be sent now, and answers when to look again. Whatever arrived
     /// while the last append was in flight is the next one; nothing waits to fill a batch.
     pub(crate) fn send_appends(&mut self, now: Time) -> Time {
-        let mut due = Time::NEVER;
+        let mut due = self.start_snapshots(now);
         let mut appends = Vec::new();
         let State::Leader(leader) = &mut self.state else {
             return due;
@@ -314,6 +328,7 @@ fn next_append(progress: &Progress, log: &Log, config: &Config, now: Time) -> Ne
         log.batch_end(first, config.append_entries_max, config.append_bytes_max)
     };
     match progress.flow {
+        Flow::Refill(_) => Next::Wait { until: Time::NEVER },
         Flow::Probe(Some(sent)) if now < sent + config.heartbeat => Next::Wait {
             until: sent + config.heartbeat,
         },

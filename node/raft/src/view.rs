@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::configuration::Configuration;
+use crate::message::SnapshotId;
 use crate::raft::{Raft, State};
 use crate::types::{Index, LogId, ServerId, Term, Time};
 
@@ -35,6 +36,17 @@ pub struct PeerProgress {
     pub reachable: bool,
     /// A learner that did not catch up within its rounds, or is not heard from.
     pub is_stalled: bool,
+    /// It lacks entries that are compacted.
+    pub refill: Option<PeerRefill>,
+}
+
+/// How far a server that needs a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRefill {
+    /// The one that is being sent; `None` while it waits for one.
+    pub sending: Option<SnapshotId>,
+    /// Bytes of it that have been acknowledged.
+    pub delivered: u64,
 }
 
 impl Raft {
@@ -110,6 +122,11 @@ impl Raft {
         self.log.configuration_at(self.commit)
     }
 
+    /// The last configuration at or below `index`, which is not compacted, and its entry.
+    pub fn configuration_at(&self, index: Index) -> (Index, &Configuration) {
+        self.log.configuration_at(index)
+    }
+
     /// Counts truncations of the log: see [`Raft::persisted`].
     pub fn generation(&self) -> u64 {
         self.generation
@@ -146,6 +163,7 @@ impl Raft {
                 heard: progress.heard,
                 reachable: progress.reachable,
                 is_stalled: progress.is_stalled(),
+                refill: progress.refill(),
             })
     }
 }

@@ -52,6 +52,7 @@ impl<R> Driver<R> {
                     LogChange::Created { id, kind } => {
                         self.log.push(id, &kind, &[]);
                     }
+                    LogChange::Replaced { .. } => unreachable!("snapshots are not installed yet"),
                 }
             }
             self.persist();
@@ -110,6 +111,7 @@ impl<R> Driver<R> {
                 }));
                 false
             }
+            kontiki_raft::Output::StartSnapshot { .. } => false, // nothing is compacted yet
             kontiki_raft::Output::ReadReady { id, index } => self.on_read_ready(id, index, outputs),
             kontiki_raft::Output::ReadFailed { id } => {
                 let asked = self.requests.take_read(id);

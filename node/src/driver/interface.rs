@@ -45,6 +45,8 @@ pub enum Input<R> {
     Connected(ServerId),
     /// It is down.
     Disconnected(ServerId, Loss),
+    /// The connection for snapshots to a server is up again: what was sent by the last is lost.
+    SnapshotsConnected(ServerId),
     /// Replicate and apply one command of the machine. Answer: `Written`.
     Write {
         /// The command; bounded by `api`.

@@ -139,6 +139,7 @@ impl<R> Driver<R> {
             Input::Disconnected(peer, loss) => {
                 self.raft.disconnected(self.now, peer, loss == Loss::Gone);
             }
+            Input::SnapshotsConnected(_) => {}
             Input::Write { command, reply } => self.write(&command, reply, outputs),
             Input::Read {
                 query,

@@ -28,7 +28,7 @@ pub struct Metrics {
     calls_ok: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
     effects: Vec<IntCounter>,
-    sent: [IntCounter; 2],
+    sent: [IntCounter; 3],
     stages: Vec<prometheus::Histogram>,
     standing: StandingGauges,
     totals: Totals,

@@ -153,6 +153,7 @@ impl Dialler {
         match self.lane {
             Lane::Liveness => client.liveness(requests).await,
             Lane::Entries => client.entries(requests).await,
+            Lane::Snapshots => client.snapshots(requests).await,
         }
     }
 }

@@ -161,4 +161,13 @@ impl Peer for PeerService {
     ) -> Result<Response<Answers>, Status> {
         self.accept(Lane::Entries, request.into_inner()).await
     }
+
+    type SnapshotsStream = Answers;
+
+    async fn snapshots(
+        &self,
+        request: Request<Streaming<PeerMessage>>,
+    ) -> Result<Response<Answers>, Status> {
+        self.accept(Lane::Snapshots, request.into_inner()).await
+    }
 }

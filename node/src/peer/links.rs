@@ -28,9 +28,11 @@ pub struct Links {
 
 #[derive(Debug, Default)]
 struct Peer {
-    dialled: [Option<Dialled>; 2],
-    accepted: [Option<(u64, Outbox)>; 2],
+    dialled: [Option<Dialled>; 3],
+    accepted: [Option<(u64, Outbox)>; 3],
     used: Time,
+    /// When a piece of a snapshot was last sent.
+    used_for_snapshots: Time,
 }
 
 #[derive(Debug)]
@@ -48,9 +50,13 @@ impl Drop for Dialled {
 }
 
 impl Peer {
-    /// Whether all that is dialled is up.
+    /// Whether all that is dialled is up, but for snapshots: without those a server is no worse off.
     fn is_up(&self) -> bool {
-        self.dialled.iter().flatten().all(|dialled| dialled.up)
+        let [liveness, entries, _] = &self.dialled;
+        [liveness, entries]
+            .into_iter()
+            .flatten()
+            .all(|dialled| dialled.up)
     }
 }
 
@@ -67,14 +73,14 @@ impl Links {
     /// Queues a message: an answer on the stream that its request came by, a request on the one that
     /// this server dials, and dials if there is none. What cannot be queued is dropped and counted.
     pub fn send(&mut self, envelope: Envelope, now: Time) {
-        let lane = match envelope.message.is_bulk() {
-            true => Lane::Entries,
-            false => Lane::Liveness,
-        };
+        let lane = Lane::of(&envelope.message);
         let (to, is_reply) = (envelope.to, envelope.message.is_reply());
         let metrics = self.handle.metrics.clone();
         let peer = self.peers.entry(to).or_default();
         peer.used = now;
+        if lane == Lane::Snapshots {
+            peer.used_for_snapshots = now;
+        }
         let outbox = match is_reply {
             true => peer.accepted[lane as usize]
                 .as_ref()
@@ -129,7 +135,9 @@ impl Links {
             dialled.up = true;
         }
         tracing::debug!(peer = %id, lane = lane.name(), "connected");
-        if peer.is_up() {
+        if lane == Lane::Snapshots {
+            inputs.push(Input::SnapshotsConnected(id));
+        } else if peer.is_up() {
             inputs.push(Input::Connected(id));
         }
     }
@@ -151,7 +159,9 @@ impl Links {
         dialled.up = false;
         if let Some(loss) = loss {
             tracing::debug!(peer = %id, lane = lane.name(), ?loss, "disconnected");
-            inputs.push(Input::Disconnected(id, loss));
+            if lane != Lane::Snapshots {
+                inputs.push(Input::Disconnected(id, loss));
+            }
         }
     }
 
@@ -192,7 +202,10 @@ impl Links {
         self.peers.retain(|_, peer| {
             let connected = peer.accepted.iter().any(Option::is_some);
             if now.since(peer.used) >= IDLE {
-                peer.dialled = [None, None];
+                peer.dialled = Default::default();
+            }
+            if now.since(peer.used_for_snapshots) >= IDLE {
+                peer.dialled[Lane::Snapshots as usize] = None;
             }
             connected || now.since(peer.used) < IDLE
         });

@@ -1,6 +1,6 @@
 //! Between servers: streams in and out, bounded queues, wire <-> message.
 //!
-//! Each pair of servers has two *lanes*, liveness and entries, and each lane up to two streams, one
+//! Each pair of servers has three *lanes*, liveness, entries and snapshots, and each lane up to two streams, one
 //! dialled by either side. A request goes out on the stream that this server dialled; its answer
 //! comes back on the same one. Whatever does not fit into a queue is dropped and counted: Raft sends
 //! it again.
@@ -16,7 +16,7 @@ pub use inbound::PeerService;
 pub use links::Links;
 use outbox::Outbox;
 
-use kontiki_raft::ServerId;
+use kontiki_raft::{Message, ServerId};
 
 use crate::driver::Loss;
 
@@ -27,17 +27,31 @@ pub enum Lane {
     Liveness = 0,
     /// Appends and their acknowledgements.
     Entries = 1,
+    /// Snapshots in pieces. That it is down says nothing of the peer.
+    Snapshots = 2,
 }
 
 impl Lane {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Liveness, Self::Entries];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Liveness, Self::Entries, Self::Snapshots];
+
+    /// Of a message.
+    pub fn of(message: &Message) -> Self {
+        if message.is_of_snapshot() {
+            Self::Snapshots
+        } else if message.is_bulk() {
+            Self::Entries
+        } else {
+            Self::Liveness
+        }
+    }
 
     /// As metrics call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Liveness => "liveness",
             Self::Entries => "entries",
+            Self::Snapshots => "snapshots",
         }
     }
 }

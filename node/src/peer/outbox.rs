@@ -31,6 +31,7 @@ const SMALL: usize = 64;
 fn size(message: &PeerMessage) -> usize {
     match &message.body {
         Some(Body::Append(append)) => SMALL + append.batch.len(),
+        Some(Body::SnapshotChunk(chunk)) => SMALL + chunk.bytes.len(),
         _ => SMALL,
     }
 }

@@ -6,7 +6,8 @@ use kontiki_proto::raft::PeerMessage;
 use kontiki_proto::raft::peer_message::Body;
 use kontiki_raft::{
     Append, AppendAck, AppendOutcome, ClusterId, Heartbeat, HeartbeatAck, Index, LogId, Message,
-    ServerId, Term, TimeoutNow, Vote, VoteReply,
+    ServerId, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome, Term, TimeoutNow, Vote,
+    VoteReply,
 };
 
 use crate::address_book::ServerRef;
@@ -52,6 +53,15 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             term: now.term.0,
             last: Some(wire_id(now.last)),
         }),
+        Message::SnapshotChunk(chunk) => Body::SnapshotChunk(raft::SnapshotChunk {
+            term: chunk.term.0,
+            number: chunk.id.number,
+            last: Some(wire_id(chunk.id.last)),
+            offset: chunk.offset,
+            end: chunk.is_end,
+            bytes: envelope.batch,
+        }),
+        Message::SnapshotAck(ack) => Body::SnapshotAck(wire_snapshot_ack(ack)),
     };
     PeerMessage {
         cluster: envelope.cluster.0,
@@ -75,6 +85,20 @@ fn wire_ack(ack: AppendAck) -> raft::AppendAck {
             rejected: true,
             hint: Some(wire_id(hint)),
         },
+    }
+}
+
+fn wire_snapshot_ack(ack: SnapshotAck) -> raft::SnapshotAck {
+    let (received, refused) = match ack.outcome {
+        SnapshotOutcome::Received(offset) => (offset, false),
+        SnapshotOutcome::Refused => (0, true),
+    };
+    raft::SnapshotAck {
+        term: ack.term.0,
+        number: ack.id.number,
+        last: Some(wire_id(ack.id.last)),
+        received,
+        refused,
     }
 }
 
@@ -131,6 +155,23 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             term: Term(now.term),
             last: id(now.last)?,
         }),
+        Body::SnapshotChunk(chunk) => {
+            batch = chunk.bytes;
+            Message::SnapshotChunk(SnapshotChunk {
+                term: Term(chunk.term),
+                id: snapshot_id(chunk.number, chunk.last)?,
+                offset: chunk.offset,
+                is_end: chunk.end,
+            })
+        }
+        Body::SnapshotAck(ack) => Message::SnapshotAck(SnapshotAck {
+            term: Term(ack.term),
+            id: snapshot_id(ack.number, ack.last)?,
+            outcome: match ack.refused {
+                false => SnapshotOutcome::Received(ack.received),
+                true => SnapshotOutcome::Refused,
+            },
+        }),
     };
     Ok(Envelope {
         cluster: ClusterId(message.cluster),
@@ -154,6 +195,11 @@ fn id(id: Option<raft::LogId>) -> Result<LogId, Malformed> {
         term: Term(id.term),
         index: Index(id.index),
     })
+}
+
+fn snapshot_id(number: u64, last: Option<raft::LogId>) -> Result<SnapshotId, Malformed> {
+    let last = id(last)?;
+    Ok(SnapshotId { number, last })
 }
 
 /// The first message of a stream.
@@ -194,6 +240,21 @@ mod tests {
         }
     }
 
+    fn snapshot() -> SnapshotId {
+        SnapshotId {
+            number: 4,
+            last: id(2, 7),
+        }
+    }
+
+    fn snapshot_ack(outcome: SnapshotOutcome) -> Message {
+        Message::SnapshotAck(SnapshotAck {
+            term: Term(3),
+            id: snapshot(),
+            outcome,
+        })
+    }
+
     fn messages() -> Vec<Message> {
         let (term, round) = (Term(3), 9);
         let ack = |outcome| Message::AppendAck(AppendAck { term, outcome });
@@ -231,6 +292,14 @@ mod tests {
                 term,
                 last: id(2, 7),
             }),
+            Message::SnapshotChunk(SnapshotChunk {
+                term,
+                id: snapshot(),
+                offset: 11,
+                is_end: true,
+            }),
+            snapshot_ack(SnapshotOutcome::Received(12)),
+            snapshot_ack(SnapshotOutcome::Refused),
         ]
     }
 
@@ -262,6 +331,8 @@ mod tests {
         assert!(decode(without(None)).is_err());
         assert!(decode(without(Some(Body::Vote(raft::Vote::default())))).is_err());
         assert!(decode(without(Some(Body::Append(raft::Append::default())))).is_err());
+        let chunk = raft::SnapshotChunk::default();
+        assert!(decode(without(Some(Body::SnapshotChunk(chunk)))).is_err());
         let rejected = raft::AppendAck {
             rejected: true,
             ..raft::AppendAck::default()

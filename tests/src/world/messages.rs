@@ -115,5 +115,7 @@ fn kind(message: &Message) -> &'static str {
         Message::Heartbeat(_) => "sent: heartbeat",
         Message::HeartbeatAck(_) => "sent: heartbeat ack",
         Message::TimeoutNow(_) => "sent: timeout now",
+        Message::SnapshotChunk(_) => "sent: snapshot chunk",
+        Message::SnapshotAck(_) => "sent: snapshot ack",
     }
 }

@@ -52,7 +52,7 @@ proptest! {
                 }
                 Event::Accepted(more) => {
                     let index = (matched + more).min(highest);
-                    progress.on_accepted(Index(index));
+                    progress.on_accepted(Index(index), Index(0));
                     matched = matched.max(index);
                     next = next.max(matched + 1);
                     in_flight.retain(|(last, _)| *last > matched);

@@ -105,6 +105,7 @@ impl Subject {
         for output in outputs {
             match output {
                 Output::Send { to, message } => sent.push((to.0, message)),
+                Output::StartSnapshot { .. } => unreachable!("nothing is compacted here"),
                 Output::ReadReady { id, index } => self.reads.push((id.0, Some(index.0))),
                 Output::ReadFailed { id } => self.reads.push((id.0, None)),
             }

@@ -13,6 +13,8 @@ mod safety;
 mod table;
 mod transfer;
 
+#[path = "../scripts/words.rs"]
+mod words;
 #[allow(dead_code)] // the scripts use all of it
 #[path = "../scripts/world.rs"]
 mod world;

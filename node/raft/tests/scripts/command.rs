@@ -14,6 +14,7 @@
 //! slow 1           writes take until `persist`          persist 1 [newest]   the oldest write is done
 //! broken 2 1       2's connection to 1 broke            connected 2 1        it is up again
 //! elect 1          trigger and settle
+//! compact 1 5      1's log is compacted through 5       refusing 4 / restoring 4  4's snapshots
 //! propose 1        a command                            read 1 7             read number 7
 //! trigger 1        campaign at once                     transfer 1 [2]       hand over
 //! change 1 [add 4 join|stay|replace 3]... [remove 2]... [seen 5]
@@ -98,6 +99,9 @@ pub fn run(world: &mut World, command: &str) {
             let request = change(&words[2..]);
             ask(world, id, |raft, now| raft.change(now, &request));
         }
+        ["compact", id, through] => world.compact(server(id), Index(number(through))),
+        ["refusing", id] => refuse_snapshots(world, server(id), true),
+        ["restoring", id] => refuse_snapshots(world, server(id), false),
         ["state"] => {
             let states: Vec<String> = world.servers.values().map(|it| it.describe()).collect();
             states.into_iter().for_each(|state| world.say(state));
@@ -118,13 +122,24 @@ fn server(word: &str) -> ServerId {
 fn start(world: &mut World, words: &[&str]) {
     let mut config = Config {
         seed: 7,
+        log_tail_entries_min: 1,
         ..Config::default()
     };
     for (name, value) in words.iter().filter_map(|word| word.split_once('=')) {
         set(&mut config, name, number(value) as usize);
     }
     for word in words.iter().filter(|word| !word.contains('=')) {
+        let compacts = words.iter().any(|word| word.starts_with("log_tail_bytes="));
         world.start(server(word), config.clone());
+        if let Some(server) = world.servers.get_mut(&server(word)) {
+            server.compacts = compacts;
+        }
+    }
+}
+
+fn refuse_snapshots(world: &mut World, id: ServerId, refuses: bool) {
+    if let Some(server) = world.servers.get_mut(&id) {
+        server.refuses_snapshots = refuses;
     }
 }
 
@@ -132,6 +147,8 @@ fn set(config: &mut Config, name: &str, value: usize) {
     match name {
         "min_majority" => config.min_majority = value,
         "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
+        "log_tail_bytes" => config.log_tail_bytes = value,
+        "log_kept_bytes_max" => config.log_kept_bytes_max = value,
         "append_entries_max" => config.append_entries_max = value,
         _ => panic!("no such setting: {name}"),
     }

@@ -6,6 +6,7 @@
 
 mod command;
 mod table;
+mod words;
 mod world;
 
 use std::fs;

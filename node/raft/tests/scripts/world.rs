@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kontiki_raft::{
-    AppendOutcome, Config, Configuration, EntryKind, EntryMeta, Index, LogChange, LogId, Message,
-    Output, Purpose, Raft, Role, ServerId, Time,
+    Config, Configuration, EntryKind, EntryMeta, Index, LogChange, LogId, Message, Output, Raft,
+    Role, ServerId, SnapshotAck, SnapshotChunk, SnapshotOutcome, Time,
 };
+
+use crate::words::{describe, describe_configuration};
 
 /// Deliveries in one `settle`; a script that needs more does not settle.
 const DELIVERIES_MAX: usize = 1000;
@@ -14,7 +16,13 @@ const DELIVERIES_MAX: usize = 1000;
 /// A server and the entries that its driver would hold.
 pub struct Server {
     pub raft: Raft,
+    /// The entries after `base`.
     entries: Vec<EntryMeta>,
+    base: Index,
+    /// Its log is compacted at the end of every turn, as far as the engine says.
+    pub compacts: bool,
+    /// Its machine restores no snapshot.
+    pub refuses_snapshots: bool,
     due: Time,
     seen: (Role, u64, u64, Option<ServerId>),
     /// `None` if all that is written is persistent at once.
@@ -36,6 +44,8 @@ struct Letter {
     to: ServerId,
     message: Message,
     entries: Vec<EntryMeta>,
+    /// With a chunk: what the snapshot says of the membership. A script's snapshot is one chunk.
+    configuration: Option<(Index, Configuration)>,
 }
 
 #[derive(Default)]
@@ -67,6 +77,9 @@ impl World {
             Server {
                 raft,
                 entries: Vec::new(),
+                base: Index(0),
+                compacts: false,
+                refuses_snapshots: false,
                 due: Time::NEVER,
                 seen,
                 disk: None,
@@ -107,7 +120,13 @@ impl World {
                         to,
                         message,
                         entries,
+                        configuration: None,
                     });
+                }
+                Output::StartSnapshot { to } => {
+                    let letter = server.snapshot_for(to);
+                    events.push(describe(id, to, &letter.message, &[]));
+                    self.letters.push_back(letter);
                 }
                 Output::ReadReady { id: read, index } => {
                     events.push(format!("{}: read {} ready at {}", id.0, read.0, index.0));
@@ -117,7 +136,18 @@ impl World {
                 }
             }
         }
+        if server.compacts {
+            let through = server.raft.compactable(now, server.raft.commit());
+            events.extend(server.compact(through));
+        }
         self.events.extend(events);
+    }
+
+    /// Drops entries, as a driver does whose state covers them.
+    pub fn compact(&mut self, id: ServerId, through: Index) {
+        let server = self.servers.get_mut(&id);
+        let said = server.and_then(|server| server.compact(through));
+        self.events.extend(said);
     }
 
     pub fn propose(&mut self, id: ServerId) {
@@ -229,15 +259,41 @@ impl World {
             to,
             message,
             entries,
+            configuration,
         } = letter;
         if self.cut.contains(&(from, to)) || !self.servers.contains_key(&to) {
             return;
         }
         let received = entries.clone();
-        self.turn_with(to, &received, move |raft, now| {
+        let chunk = match &message {
+            Message::SnapshotChunk(chunk) => Some(*chunk),
+            _ => None,
+        };
+        let refuses = self.servers[&to].refuses_snapshots;
+        let mut refused = None;
+        self.turn_with(to, &received, |raft, now| {
             raft.receive(now, from, message, &entries);
-            None
+            let chunk = chunk.filter(|chunk| raft.wants_snapshot(from, chunk))?;
+            if refuses {
+                refused = Some((raft.term(), chunk.id));
+                return None;
+            }
+            let configuration = configuration.expect("it is in every snapshot");
+            raft.install_snapshot(now, chunk.id.last, configuration)
+                .then(|| format!("{}: installs the snapshot through {}", to.0, chunk.id.last))
         });
+        if let Some((term, id)) = refused {
+            let outcome = SnapshotOutcome::Refused;
+            let message = Message::SnapshotAck(SnapshotAck { term, id, outcome });
+            self.say(describe(to, from, &message, &[]));
+            self.letters.push_back(Letter {
+                from: to,
+                to: from,
+                message,
+                entries: Vec::new(),
+                configuration: None,
+            });
+        }
     }
 
     /// Where in a queue the first letter between two is.
@@ -304,7 +360,13 @@ impl Server {
             }
             for change in changes {
                 match change {
-                    LogChange::Truncated { after } => self.entries.truncate(after.0 as usize),
+                    LogChange::Truncated { after } => {
+                        self.entries.truncate((after.0 - self.base.0) as usize);
+                    }
+                    LogChange::Replaced { last } => {
+                        self.entries.clear();
+                        self.base = last.index;
+                    }
                     LogChange::Created { id, kind } => {
                         self.entries.push(EntryMeta {
                             term: id.term,
@@ -325,9 +387,46 @@ impl Server {
     fn entries_of(&self, message: &Message) -> Vec<EntryMeta> {
         match message {
             Message::Append(append) => {
-                self.entries[append.prev.index.0 as usize..append.last.0 as usize].to_vec()
+                let at = |index: Index| (index.0 - self.base.0) as usize;
+                self.entries[at(append.prev.index)..at(append.last)].to_vec()
             }
             _ => Vec::new(),
+        }
+    }
+
+    fn compact(&mut self, through: Index) -> Option<String> {
+        if through <= self.base {
+            return None;
+        }
+        self.raft.compact(through);
+        self.entries.drain(..(through.0 - self.base.0) as usize);
+        self.base = through;
+        Some(format!(
+            "{}: compacts through {}",
+            self.raft.id().0,
+            through.0
+        ))
+    }
+
+    /// What the driver sends when the engine asks for a snapshot: its state, all that is committed.
+    fn snapshot_for(&mut self, to: ServerId) -> Letter {
+        let commit = self.raft.commit();
+        let (at, configuration) = self.raft.configuration_at(commit);
+        let configuration = (at, configuration.clone());
+        let last = self.raft.id_at(commit).expect("held");
+        let id = self.raft.snapshot_started(to, last).expect("wanted");
+        let chunk = SnapshotChunk {
+            term: self.raft.term(),
+            id,
+            offset: 0,
+            is_end: true,
+        };
+        Letter {
+            from: self.raft.id(),
+            to,
+            message: Message::SnapshotChunk(chunk),
+            entries: Vec::new(),
+            configuration: Some(configuration),
         }
     }
 
@@ -357,8 +456,12 @@ impl Server {
     pub fn describe(&self) -> String {
         let raft = &self.raft;
         let (index, configuration) = raft.configuration();
+        let base = match raft.id_at(self.base) {
+            Some(base) if base.index > Index(0) => format!("..{base} "),
+            _ => String::new(),
+        };
         format!(
-            "{}: {:?} term={} log=[{}] commit={} configuration={} {}",
+            "{}: {:?} term={} log={base}[{}] commit={} configuration={} {}",
             raft.id().0,
             raft.role(),
             raft.term().0,
@@ -372,85 +475,4 @@ impl Server {
             describe_configuration(configuration),
         )
     }
-}
-
-fn list<'a>(servers: impl IntoIterator<Item = &'a ServerId>) -> String {
-    servers
-        .into_iter()
-        .map(|server| server.0.to_string())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-pub fn describe_configuration(configuration: &Configuration) -> String {
-    let mut text = format!("voters[{}]", list(&configuration.voters));
-    if let Some(outgoing) = &configuration.outgoing {
-        text.push_str(&format!(" outgoing[{}]", list(outgoing)));
-    }
-    for (server, purpose) in &configuration.learners {
-        let purpose = match purpose {
-            Purpose::Stay => "stays".to_owned(),
-            Purpose::Join => "joins".to_owned(),
-            Purpose::Replace(lost) => format!("replaces {}", lost.0),
-        };
-        text.push_str(&format!(" learner[{} {purpose}]", server.0));
-    }
-    text
-}
-
-fn describe(from: ServerId, to: ServerId, message: &Message, entries: &[EntryMeta]) -> String {
-    let text = match message {
-        Message::Vote(vote) => {
-            let kind = if vote.pre { "pre-vote" } else { "vote" };
-            let forced = if vote.forced { ", forced" } else { "" };
-            format!(
-                "{kind} for term {}, log ends {}{forced}",
-                vote.term.0, vote.last
-            )
-        }
-        Message::VoteReply(reply) => {
-            let kind = if reply.pre { "pre-vote" } else { "vote" };
-            let answer = if reply.granted { "granted" } else { "refused" };
-            format!("{kind} {answer}, term {}", reply.term.0)
-        }
-        Message::Append(append) => {
-            let kinds: Vec<String> = entries.iter().map(describe_entry).collect();
-            let LogId { term, index } = append.prev;
-            format!(
-                "append after {}@{} [{}] commit {}",
-                index.0,
-                term.0,
-                kinds.join(", "),
-                append.commit.0
-            )
-        }
-        Message::AppendAck(ack) => match ack.outcome {
-            AppendOutcome::Accepted(Index(index)) => format!("holds through {index}"),
-            AppendOutcome::Rejected { prev, hint } => {
-                format!(
-                    "append after {} does not fit, at most {hint}, term {}",
-                    prev.0, ack.term.0
-                )
-            }
-        },
-        Message::Heartbeat(heartbeat) => {
-            format!(
-                "heartbeat round {} commit {}",
-                heartbeat.round, heartbeat.commit.0
-            )
-        }
-        Message::HeartbeatAck(ack) => format!("heard round {}, term {}", ack.round, ack.term.0),
-        Message::TimeoutNow(request) => format!("campaign now, log ends {}", request.last),
-    };
-    format!("{} -> {}: {text}", from.0, to.0)
-}
-
-fn describe_entry(entry: &EntryMeta) -> String {
-    let kind = match &entry.kind {
-        EntryKind::Noop => "no-op".to_owned(),
-        EntryKind::Command => "command".to_owned(),
-        EntryKind::Control => "control".to_owned(),
-        EntryKind::Configuration(configuration) => describe_configuration(configuration),
-    };
-    format!("{kind} @{}", entry.term.0)
 }
