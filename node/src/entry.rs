@@ -109,7 +109,7 @@ const STAY: u8 = 0;
 const JOIN: u8 = 1;
 const REPLACE: u8 = 2;
 
-fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
+pub(crate) fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
     let set = |servers: &BTreeSet<ServerId>, out: &mut Vec<u8>| {
         out.extend_from_slice(&(servers.len() as u16).to_le_bytes());
         servers
@@ -135,7 +135,7 @@ fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_configuration(mut bytes: &[u8]) -> Option<Configuration> {
+pub(crate) fn decode_configuration(mut bytes: &[u8]) -> Option<Configuration> {
     let voters = take_set(&mut bytes)?;
     let outgoing = match take::<1>(&mut bytes)? {
         [0] => None,

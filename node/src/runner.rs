@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Status};
 use crate::effects::EffectThread;
 use crate::handle::{Handle, HandleParts, Reply};
-use crate::host::{Done, Worker};
+use crate::host::{Done, Host, Job, Worker};
 use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
 use crate::machine::{StateMachine, StopReason};
@@ -387,6 +387,9 @@ impl Loop {
                         "the driver keeps to the bound of jobs, and the thread lives"
                     );
                 }
+                Output::Away(host, job) => {
+                    tokio::spawn(go_away(self.handle.clone(), host, job));
+                }
                 Output::Effect(effect) => self.effects.run(effect),
             }
         }
@@ -436,6 +439,19 @@ async fn next_done(done: &mut Option<mpsc::Receiver<Done<Reply>>>) -> Option<Don
     match done {
         Some(done) => done.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Has a long job done off the node thread, and brings the host back.
+async fn go_away(handle: Handle, mut host: Box<Host>, job: Job<Reply>) {
+    let work = move || {
+        let done = host.run(job);
+        Input::Back(host, done)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        // The node may have ended meanwhile.
+        Ok(back) => drop(handle.submit_from_peer(back).await),
+        Err(error) => tracing::error!(%error, "the machine is lost"),
     }
 }
 

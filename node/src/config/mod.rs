@@ -11,7 +11,7 @@ pub use error::ConfigError;
 pub(crate) use load::is_address;
 use serde::{Deserialize, Serialize};
 
-use crate::driver::DriverConfig;
+use crate::driver::{DriverConfig, SnapshotSettings};
 
 /// The whole configuration. As YAML in camel case; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +217,7 @@ impl Config {
             raft,
             activate,
             pending_writes_max: self.limits.pending_writes_max,
+            snapshots: SnapshotSettings::default(),
         }
     }
 

@@ -19,8 +19,7 @@ const APPLIES_MAX: usize = 2;
 const JOBS_KEPT: usize = 16;
 
 pub(super) struct Applier<R> {
-    /// The host, if it lives on the node thread.
-    inline: Option<Host>,
+    home: Home<R>,
     validator: Validator,
     machine: &'static str,
     versions: RangeInclusive<Version>,
@@ -35,6 +34,19 @@ pub(super) struct Applier<R> {
     /// Confirmed reads of what is not submitted yet.
     reads: BTreeMap<Index, Vec<(Bytes, R)>>,
     reads_waiting: usize,
+    /// The host restores a snapshot; this had been submitted before.
+    restoring_from: Option<Index>,
+}
+
+/// Where the host is.
+enum Home<R> {
+    /// Here.
+    Inline(Box<Host>),
+    /// It lives here, and is away to restore a snapshot; it does these once it is back. Bounded as
+    /// jobs are.
+    Away(Vec<Job<R>>),
+    /// On its thread.
+    Thread,
 }
 
 impl<R> Applier<R> {
@@ -45,12 +57,12 @@ impl<R> Applier<R> {
         let versions = machine.versions();
         let host = Host::new(machine);
         let status = host.status();
-        let (inline, away) = match place {
-            Place::Inline => (Some(host), None),
-            Place::Thread => (None, Some(host)),
+        let (home, elsewhere) = match place {
+            Place::Inline => (Home::Inline(Box::new(host)), None),
+            Place::Thread => (Home::Thread, Some(host)),
         };
         let applier = Self {
-            inline,
+            home,
             validator,
             machine: name,
             versions,
@@ -61,8 +73,9 @@ impl<R> Applier<R> {
             jobs: 0,
             reads: BTreeMap::new(),
             reads_waiting: 0,
+            restoring_from: None,
         };
-        (applier, away)
+        (applier, elsewhere)
     }
 
     pub(super) fn validate(&self, command: &[u8]) -> Result<(), Refusal> {
@@ -78,9 +91,12 @@ impl<R> Applier<R> {
         self.versions.clone()
     }
 
-    /// The machine, if it lives on this thread.
+    /// The machine, if it is on this thread.
     pub(super) fn machine(&self) -> Option<&dyn StateMachine> {
-        self.inline.as_ref().map(Host::machine)
+        match &self.home {
+            Home::Inline(host) => Some(host.machine()),
+            Home::Away(_) | Home::Thread => None,
+        }
     }
 
     pub(super) fn status(&self) -> HostStatus {
@@ -109,7 +125,8 @@ impl<R> Applier<R> {
 
     /// The next batch for the host, of what is committed; `None` if there is none, or it has enough.
     pub(super) fn next_batch(&mut self, log: &mut PayloadLog, commit: Index) -> Option<Job<R>> {
-        let is_busy = self.inline.is_none() && self.applies == APPLIES_MAX;
+        let is_away = !matches!(self.home, Home::Inline(_));
+        let is_busy = is_away && (self.applies == APPLIES_MAX || self.restoring_from.is_some());
         if self.submitted >= commit || is_busy || self.quarantine.is_some() {
             return None;
         }
@@ -161,9 +178,14 @@ impl<R> Applier<R> {
 
     /// Has a job done: at once, or by the thread that `outputs` goes to.
     pub(super) fn give(&mut self, job: Job<R>, outputs: &mut Vec<Output<R>>) -> Option<Done<R>> {
-        match &mut self.inline {
-            Some(host) => Some(host.run(job)),
-            None => {
+        match &mut self.home {
+            Home::Inline(host) => Some(host.run(job)),
+            Home::Away(later) => {
+                self.jobs += 1;
+                later.push(job);
+                None
+            }
+            Home::Thread => {
                 self.jobs += 1;
                 outputs.push(Output::Job(job));
                 None
@@ -174,5 +196,44 @@ impl<R> Applier<R> {
     /// A thread has done a job.
     pub(super) fn on_done(&mut self) {
         self.jobs -= 1;
+    }
+
+    /// Has a snapshot restored, off the node thread. Nothing is applied until that is over.
+    pub(super) fn restore(&mut self, job: Job<R>, outputs: &mut Vec<Output<R>>) {
+        self.restoring_from = Some(self.submitted);
+        match std::mem::replace(&mut self.home, Home::Thread) {
+            Home::Inline(host) => {
+                self.home = Home::Away(Vec::new());
+                outputs.push(Output::Away(host, job));
+            }
+            Home::Thread => {
+                self.jobs += 1;
+                outputs.push(Output::Job(job));
+            }
+            Home::Away(_) => unreachable!("one snapshot at a time"),
+        }
+    }
+
+    /// The host goes on from the snapshot, or from where it was.
+    pub(super) fn on_restored(&mut self, status: Option<&HostStatus>) {
+        let before = self.restoring_from.take();
+        match (status, before) {
+            (Some(status), _) => {
+                self.status = *status;
+                self.submitted = status.applied.index;
+            }
+            (None, Some(before)) => self.submitted = before,
+            (None, None) => {}
+        }
+    }
+
+    /// The host is back. Answers what it is to do now.
+    pub(super) fn on_back(&mut self, host: Box<Host>) -> Vec<Job<R>> {
+        let later = match std::mem::replace(&mut self.home, Home::Inline(host)) {
+            Home::Away(later) => later,
+            Home::Inline(_) | Home::Thread => unreachable!("it was away"),
+        };
+        self.jobs -= later.len();
+        later
     }
 }

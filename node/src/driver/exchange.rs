@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message};
 
-use super::Driver;
 use super::interface::{Envelope, Output};
+use super::{Driver, piece};
 use crate::entry;
 use crate::host::Control;
 
 impl<R> Driver<R> {
-    pub(super) fn receive(&mut self, envelope: Envelope) {
+    pub(super) fn receive(&mut self, envelope: Envelope, outputs: &mut Vec<Output<R>>) {
         let me = self.raft.id();
         if envelope.to != me || envelope.from == me {
             self.counters.dropped_wrong_server += 1;
@@ -29,9 +29,19 @@ impl<R> Driver<R> {
             return;
         };
         self.cluster = Some(envelope.cluster);
-        self.raft
-            .receive(self.now, envelope.from, envelope.message, &entries);
-        self.follow_log(&envelope.batch);
+        let Envelope {
+            from,
+            message,
+            batch,
+            ..
+        } = envelope;
+        self.raft.receive(self.now, from, message.clone(), &entries);
+        self.follow_log(&batch);
+        match message {
+            Message::SnapshotChunk(chunk) => self.on_snapshot_chunk(from, chunk, &batch, outputs),
+            Message::SnapshotAck(ack) => self.on_snapshot_ack(from, ack),
+            _ => {}
+        }
     }
 
     /// Does to the payloads what the engine did to its log. `batch` is what came with the message
@@ -52,7 +62,10 @@ impl<R> Driver<R> {
                     LogChange::Created { id, kind } => {
                         self.log.push(id, &kind, &[]);
                     }
-                    LogChange::Replaced { .. } => unreachable!("snapshots are not installed yet"),
+                    LogChange::Replaced { .. } => {
+                        self.log.clear();
+                        self.activate_entry = self.applier.status().activated;
+                    }
                 }
             }
             self.persist();
@@ -100,18 +113,13 @@ impl<R> Driver<R> {
                     }
                     _ => Bytes::new(),
                 };
-                let cluster = self.cluster.expect("a server that speaks has a cluster");
-                let from = self.raft.id();
-                outputs.push(Output::Send(Envelope {
-                    cluster,
-                    from,
-                    to,
-                    message,
-                    batch,
-                }));
+                self.send(to, message, batch, outputs);
                 false
             }
-            kontiki_raft::Output::StartSnapshot { .. } => false, // nothing is compacted yet
+            kontiki_raft::Output::StartSnapshot { to } => {
+                self.start_snapshot(to, outputs);
+                false
+            }
             kontiki_raft::Output::ReadReady { id, index } => self.on_read_ready(id, index, outputs),
             kontiki_raft::Output::ReadFailed { id } => {
                 let asked = self.requests.take_read(id);
@@ -123,10 +131,13 @@ impl<R> Driver<R> {
     }
 }
 
-/// The metadata of the entries in an envelope. `None` if they are not what an append says.
+/// The metadata of the entries in an envelope. `None` if they are not what an append says, or a piece
+/// of a snapshot is damaged.
 fn decode_batch(envelope: &Envelope) -> Option<Vec<EntryMeta>> {
-    let Message::Append(append) = &envelope.message else {
-        return envelope.batch.is_empty().then(Vec::new);
+    let append = match &envelope.message {
+        Message::Append(append) => append,
+        Message::SnapshotChunk(_) => return piece::open(&envelope.batch).map(|_| Vec::new()),
+        _ => return envelope.batch.is_empty().then(Vec::new),
     };
     let mut entries = Vec::new();
     let mut rest = &envelope.batch[..];

@@ -4,12 +4,35 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kontiki_raft::{
-    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, Purpose, Role, ServerId, Term,
-    Time,
+    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, PeerRefill, Purpose, Role,
+    ServerId, Term, Time,
 };
 
-use crate::host::{Done, Job, Quarantine};
+use crate::host::{Done, Host, Job, Quarantine};
 use crate::machine::{Effect, Version};
+
+pub use super::piece::Pieces;
+
+/// How snapshots travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Bytes of a piece.
+    pub piece_bytes: usize,
+    /// Bytes of a snapshot that this server receives; past it the snapshot is refused.
+    pub bytes_max: u64,
+    /// Bytes sent in a second, to all servers together; 0: as many as go.
+    pub bytes_per_second: u64,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self {
+            piece_bytes: 256 << 10,
+            bytes_max: 16 << 30,
+            bytes_per_second: 0,
+        }
+    }
+}
 
 /// A message between two servers of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +45,8 @@ pub struct Envelope {
     pub to: ServerId,
     /// What is said.
     pub message: Message,
-    /// With an append: its entries as the log stores them. Empty otherwise.
+    /// With an append: its entries as the log stores them. With a piece of a snapshot: its bytes,
+    /// with a checksum. Empty otherwise.
     pub batch: Bytes,
 }
 
@@ -100,6 +124,8 @@ pub enum Input<R> {
     },
     /// The host on its thread has done a job.
     Done(Done<R>),
+    /// The host is back from [`Output::Away`].
+    Back(Box<Host>, Done<R>),
     /// Describe yourself. Answer: `Status`.
     Status {
         /// Who asks.
@@ -126,6 +152,9 @@ pub enum Output<R> {
     Standing(Standing),
     /// For the host on its thread, in order.
     Job(Job<R>),
+    /// This job takes long, and the host lives on the node thread: have it done elsewhere, and give
+    /// both back by [`Input::Back`].
+    Away(Box<Host>, Job<R>),
     /// Something that the machine wants done, at most once.
     Effect(Effect),
 }
@@ -139,6 +168,7 @@ impl<R: std::fmt::Debug> std::fmt::Debug for Output<R> {
             }
             Self::Standing(standing) => f.debug_tuple("Standing").field(standing).finish(),
             Self::Job(job) => f.debug_tuple("Job").field(job).finish(),
+            Self::Away(host, job) => f.debug_tuple("Away").field(host).field(job).finish(),
             Self::Effect(_) => f.write_str("Effect"),
         }
     }
@@ -311,6 +341,12 @@ pub struct Status {
     pub transferring: bool,
     /// It leads, and has committed an entry of its term.
     pub term_committed: bool,
+    /// Bytes held of a snapshot that this server is receiving or restoring.
+    pub receiving: Option<u64>,
+    /// Why it refused the last snapshot, if it has not restored one since.
+    pub snapshot_refusal: Option<String>,
+    /// Bytes of the log.
+    pub log_bytes: usize,
     /// Name of the machine.
     pub machine: &'static str,
     /// Version of the machine in force.
@@ -336,6 +372,8 @@ pub struct PeerStatus {
     pub learner: Option<Purpose>,
     /// Did not catch up within its rounds.
     pub stalled: bool,
+    /// It lacks entries that are compacted, and needs a snapshot or is being sent one.
+    pub refill: Option<PeerRefill>,
 }
 
 /// Counters since the driver was made; never reset.
@@ -359,4 +397,26 @@ pub struct Counters {
     pub elected: u64,
     /// Turns taken.
     pub turns: u64,
+    /// Times that the log was compacted.
+    pub compactions: u64,
+    /// Entries dropped by that.
+    pub entries_compacted: u64,
+    /// Snapshots begun to be sent.
+    pub snapshots_started: u64,
+    /// Of these, installed by who got them.
+    pub snapshots_delivered: u64,
+    /// Of these, given up: leadership or the server was lost, or the log outran it.
+    pub snapshots_given_up: u64,
+    /// Of these, refused by who got them.
+    pub snapshots_refused_by_peers: u64,
+    /// Times that one went on after its connection was made anew.
+    pub snapshots_resumed: u64,
+    /// Bytes of snapshots sent, repetitions included.
+    pub snapshot_bytes_sent: u64,
+    /// Snapshots received and restored here.
+    pub snapshots_restored: u64,
+    /// Snapshots received that did not fit together, or that the machine could not restore.
+    pub snapshots_refused: u64,
+    /// Bytes of snapshots received, each once.
+    pub snapshot_bytes_received: u64,
 }

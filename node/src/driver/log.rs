@@ -11,9 +11,12 @@ use crate::entry::{self, Decoded};
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Invariant: chunks are contiguous, none is empty, and each holds what `offsets` says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PayloadLog {
     chunks: VecDeque<Chunk>,
+    chunk_bytes: usize,
+    /// Of all chunks.
+    bytes: usize,
     /// The range encoded last: the next peer is likely sent the same.
     encoded: Option<(Index, Index, Bytes)>,
 }
@@ -41,13 +44,30 @@ impl Chunk {
 }
 
 impl PayloadLog {
+    /// A log of which a tail of so many bytes is kept by compaction, which drops whole chunks.
+    pub(super) fn new(tail_bytes: usize) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            chunk_bytes: CHUNK_BYTES.min(tail_bytes / 8),
+            bytes: 0,
+            encoded: None,
+        }
+    }
+
+    /// Bytes of all entries held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Encodes an entry at the end; answers its size.
     pub(super) fn push(&mut self, id: LogId, kind: &EntryKind, command: &[u8]) -> usize {
         let chunk = self.chunk_for(id.index, entry::HEADER_BYTES + command.len());
         let start = chunk.bytes.len();
         chunk.offsets.push(start as u32);
         entry::encode(id, kind, command, &mut chunk.bytes);
-        chunk.bytes.len() - start
+        let size = chunk.bytes.len() - start;
+        self.bytes += size;
+        size
     }
 
     /// Copies an entry that is encoded already.
@@ -55,12 +75,13 @@ impl PayloadLog {
         let chunk = self.chunk_for(index, encoded.len());
         chunk.offsets.push(chunk.bytes.len() as u32);
         chunk.bytes.extend_from_slice(encoded);
+        self.bytes += encoded.len();
     }
 
     fn chunk_for(&mut self, index: Index, size: usize) -> &mut Chunk {
         let has_room = self.chunks.back().is_some_and(|chunk| {
             assert_eq!(chunk.last().next(), index, "the log has no gaps");
-            chunk.bytes.len() + size <= CHUNK_BYTES
+            chunk.bytes.len() + size <= self.chunk_bytes
         });
         if !has_room {
             if let Some(full) = self.chunks.back_mut() {
@@ -81,17 +102,39 @@ impl PayloadLog {
     pub(super) fn truncate(&mut self, after: Index) {
         self.encoded = None;
         while self.chunks.back().is_some_and(|chunk| chunk.first > after) {
-            self.chunks.pop_back();
+            let dropped = self.chunks.pop_back();
+            self.bytes -= dropped.map_or(0, |chunk| chunk.bytes.len());
         }
         if let Some(chunk) = self.chunks.back_mut()
             && chunk.last() > after
         {
             let end = chunk.offset(after.next());
+            self.bytes -= chunk.bytes.len() - end;
             chunk.bytes.truncate(end);
             chunk
                 .offsets
                 .truncate((after.0 - chunk.first.0 + 1) as usize);
         }
+    }
+
+    /// Drops chunks of which nothing is after `through`.
+    pub(super) fn compact(&mut self, through: Index) {
+        while self
+            .chunks
+            .front()
+            .is_some_and(|chunk| chunk.last() <= through)
+        {
+            let dropped = self.chunks.pop_front();
+            self.bytes -= dropped.map_or(0, |chunk| chunk.bytes.len());
+        }
+    }
+
+    /// Drops everything; the next entry may be any.
+    pub(super) fn clear(&mut self) {
+        *self = Self {
+            chunk_bytes: self.chunk_bytes,
+            ..Self::new(0)
+        };
     }
 
     fn chunk_of(&self, index: Index) -> Option<usize> {
@@ -182,7 +225,7 @@ mod tests {
 
     /// Entries of growing size, over several chunks, one of them larger than a chunk.
     fn filled(count: u64) -> (PayloadLog, Vec<Vec<u8>>) {
-        let mut log = PayloadLog::default();
+        let mut log = PayloadLog::new(8 << 20);
         let commands: Vec<Vec<u8>> = (1..=count)
             .map(|at| {
                 vec![

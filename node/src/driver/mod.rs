@@ -7,15 +7,20 @@
 //! - `exchange` messages in and out; `serve` requests; `view` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are;
 //! - `requests` who waits for what;
+//! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
 //! - `applier` feeds the host of the machine, which may live on another thread.
 
 mod applier;
 mod exchange;
+mod incoming;
 mod interface;
 mod log;
+mod outgoing;
+mod piece;
 mod requests;
 mod samples;
 mod serve;
+mod snapshots;
 mod view;
 
 use bytes::Bytes;
@@ -25,6 +30,7 @@ use applier::Applier;
 use log::PayloadLog;
 use requests::{Asked, Requests};
 use samples::Samples;
+use snapshots::Snapshots;
 
 pub use interface::*;
 pub use samples::Stage;
@@ -44,6 +50,8 @@ pub struct DriverConfig {
     pub activate: bool,
     /// Writes that may wait for their outcome; past it they are refused.
     pub pending_writes_max: usize,
+    /// How snapshots travel.
+    pub snapshots: SnapshotSettings,
 }
 
 /// One server: engine, payloads, machine, and those who wait.
@@ -52,6 +60,7 @@ pub struct Driver<R> {
     log: PayloadLog,
     applier: Applier<R>,
     requests: Requests<R>,
+    snapshots: Snapshots,
     activate: bool,
     cluster: Option<ClusterId>,
     /// The initial voters, if it was this server that was told.
@@ -76,6 +85,7 @@ impl<R> Driver<R> {
         now: Time,
     ) -> (Self, Option<Host>) {
         let (applier, host) = Applier::new(machine);
+        let tail_bytes = config.raft.log_tail_bytes;
         let raft = Raft::new(server, config.raft, now);
         let standing = Standing {
             role: raft.role(),
@@ -84,9 +94,10 @@ impl<R> Driver<R> {
         };
         let driver = Self {
             raft,
-            log: PayloadLog::default(),
+            log: PayloadLog::new(tail_bytes),
             applier,
             requests: Requests::new(config.pending_writes_max),
+            snapshots: Snapshots::new(config.snapshots),
             activate: config.activate,
             cluster: None,
             bootstrapped: None,
@@ -110,6 +121,7 @@ impl<R> Driver<R> {
     ) -> Time {
         self.now = now;
         self.counters.turns += 1;
+        self.compact();
         self.raft.tick(now);
         self.follow_log(&Bytes::new());
         for input in inputs.drain(..) {
@@ -126,6 +138,7 @@ impl<R> Driver<R> {
             }
         }
         self.engine_outputs = engine_outputs;
+        due = due.min(self.send_snapshots(outputs));
         self.log.forget_encoded();
         let waiting_due = self.answer_waiting(outputs);
         self.show_standing(outputs);
@@ -134,12 +147,12 @@ impl<R> Driver<R> {
 
     fn take(&mut self, input: Input<R>, outputs: &mut Vec<Output<R>>) {
         match input {
-            Input::Peer(envelope) => self.receive(envelope),
+            Input::Peer(envelope) => self.receive(envelope, outputs),
             Input::Connected(peer) => self.raft.connected(peer),
             Input::Disconnected(peer, loss) => {
                 self.raft.disconnected(self.now, peer, loss == Loss::Gone);
             }
-            Input::SnapshotsConnected(_) => {}
+            Input::SnapshotsConnected(peer) => self.on_snapshots_connected(peer),
             Input::Write { command, reply } => self.write(&command, reply, outputs),
             Input::Read {
                 query,
@@ -191,6 +204,13 @@ impl<R> Driver<R> {
                 self.applier.on_done();
                 self.on_done(done, outputs);
             }
+            Input::Back(host, done) => {
+                let later = self.applier.on_back(host);
+                self.on_done(done, outputs);
+                for job in later {
+                    self.give(job, outputs);
+                }
+            }
             Input::Status { reply } => {
                 let status = Answer::Status(Box::new(self.status()));
                 outputs.push(Output::Reply(reply, Ok(status)));
@@ -240,7 +260,12 @@ impl<R> Driver<R> {
                 let effects = effects.take().into_iter().map(|(_, effect)| effect);
                 outputs.extend(effects.map(Output::Effect));
             }
-            Done::Quarantined(why) => self.quarantine(why, outputs),
+            Done::Snapshot { to, view } => self.on_snapshot_taken(to, view),
+            Done::Restored(result) => self.on_restored(result, outputs),
+            Done::Quarantined(why) => {
+                self.quarantine(why, outputs);
+                self.on_restored(Err("the machine is in quarantine".into()), outputs);
+            }
         }
     }
 

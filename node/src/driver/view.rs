@@ -60,6 +60,9 @@ impl<R> Driver<R> {
             serving: self.raft.is_serving(self.now),
             transferring: self.raft.is_transferring(),
             term_committed: self.raft.is_term_committed(),
+            receiving: self.snapshots.receiving(),
+            snapshot_refusal: self.snapshots.refusal().map(str::to_owned),
+            log_bytes: self.log.bytes(),
             machine: self.applier.name(),
             version: host.version,
             versions: self.applier.versions(),
@@ -76,6 +79,7 @@ impl<R> Driver<R> {
             reachable: peer.reachable,
             learner: learners.get(&peer.server).copied(),
             stalled: peer.is_stalled,
+            refill: peer.refill,
         };
         self.raft.progress().map(status).collect()
     }

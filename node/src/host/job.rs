@@ -1,10 +1,10 @@
 //! What is asked of a host, and what comes back.
 
 use bytes::Bytes;
-use kontiki_raft::{Index, LogId, Role};
+use kontiki_raft::{Index, LogId, Role, ServerId};
 
-use super::Quarantine;
-use crate::driver::{Answer, Refusal};
+use super::{HostView, Quarantine};
+use crate::driver::{Answer, Pieces, Refusal};
 use crate::machine::{Effects, StopReason, Version};
 
 /// Something for the host to do. Jobs are done in the order in which they are given.
@@ -24,6 +24,18 @@ pub enum Job<R> {
     },
     /// The role of this server changed.
     Role(Role),
+    /// Freeze the state, to be sent.
+    Snapshot {
+        /// To whom.
+        to: ServerId,
+    },
+    /// Take this state in place of the own.
+    Restore {
+        /// The last entry that it covers.
+        last: LogId,
+        /// What a [`HostView`] wrote.
+        state: Pieces,
+    },
     /// The server ends.
     Stop(StopReason),
 }
@@ -44,6 +56,15 @@ pub enum Done<R> {
     },
     /// The machine was told something; these effects run whatever the role.
     Told(Effects),
+    /// The state is frozen.
+    Snapshot {
+        /// To whom it is to be sent.
+        to: ServerId,
+        /// As it is.
+        view: HostView,
+    },
+    /// The state is taken over; or it could not be, the text says why, and the own is still there.
+    Restored(Result<HostStatus, String>),
     /// The machine panicked, now or before.
     Quarantined(Quarantine),
 }

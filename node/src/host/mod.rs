@@ -6,8 +6,10 @@
 
 mod control;
 mod job;
+mod snapshot;
 mod worker;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kontiki_raft::{EntryKind, Index, LogId};
@@ -18,6 +20,7 @@ use crate::machine::{Command, Effects, StateMachine, Version};
 
 pub use control::Control;
 pub use job::{Applied, Batch, Done, HostStatus, Job, Outcome};
+pub use snapshot::HostView;
 pub use worker::{JOBS_MAX, Worker};
 
 /// Commands handed to the machine at once.
@@ -29,7 +32,7 @@ pub type Quarantine = String;
 /// The replicated state of one server.
 pub struct Host {
     machine: Box<dyn StateMachine>,
-    /// Invariant: only grows, by one entry after the other.
+    /// Invariant: only grows, by one entry after the other, or to where a snapshot is.
     applied: LogId,
     /// The first Activate entry, once applied.
     activated: Option<Index>,
@@ -37,6 +40,12 @@ pub struct Host {
     version: Version,
     /// Once set, the machine is not called any more: its state may be half changed.
     quarantine: Option<Quarantine>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host of {} at {}", self.machine.name(), self.applied)
+    }
 }
 
 impl Host {
@@ -86,6 +95,17 @@ impl Host {
                 let told = self.guarded("on_role", |host| host.machine.on_role(role, &mut effects));
                 match told {
                     Ok(()) => Done::Told(effects),
+                    Err(why) => Done::Quarantined(why),
+                }
+            }
+            Job::Snapshot { to } => match self.guarded("snapshot", |host| host.view()) {
+                Ok(view) => Done::Snapshot { to, view },
+                Err(why) => Done::Quarantined(why),
+            },
+            Job::Restore { last, mut state } => {
+                match self.guarded("restore", |host| host.restore(last, &mut state)) {
+                    Ok(Ok(())) => Done::Restored(Ok(self.status())),
+                    Ok(Err(why)) => Done::Restored(Err(why.0)),
                     Err(why) => Done::Quarantined(why),
                 }
             }

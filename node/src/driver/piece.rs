@@ -1,0 +1,182 @@
+//! How a snapshot travels: a header, the host's bytes, a checksum of all; cut into pieces, each with a
+//! checksum of its own.
+//!
+//! ```text
+//! u32 format | u64 term | u64 index | u64 entry of the configuration | u32 length | configuration
+//! | the host's state | u32 CRC-32C of all before
+//! ```
+//! All little-endian.
+
+use std::collections::VecDeque;
+use std::io::Read;
+
+use bytes::{Buf, Bytes};
+use kontiki_raft::{Configuration, Index, LogId, Term};
+
+use crate::entry::{decode_configuration, encode_configuration};
+
+/// Layouts that this program writes and reads.
+const FORMAT: u32 = 1;
+/// Bytes of a checksum.
+pub(super) const CHECKSUM_BYTES: usize = 4;
+/// Bytes of a configuration in a header; far above any that there can be.
+const CONFIGURATION_BYTES_MAX: u32 = 64 << 10;
+
+/// What a snapshot says besides the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The last entry that it covers.
+    pub(super) last: LogId,
+    /// In force there, with its entry.
+    pub(super) configuration: (Index, Configuration),
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut configuration = Vec::new();
+        encode_configuration(&self.configuration.1, &mut configuration);
+        let mut out = Vec::new();
+        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&self.last.term.0.to_le_bytes());
+        out.extend_from_slice(&self.last.index.0.to_le_bytes());
+        out.extend_from_slice(&self.configuration.0.0.to_le_bytes());
+        out.extend_from_slice(&(configuration.len() as u32).to_le_bytes());
+        out.extend_from_slice(&configuration);
+        out
+    }
+
+    /// Reads a header; what follows it is the host's state. `None` if it is none.
+    pub(super) fn read(reader: &mut Pieces) -> Option<Self> {
+        if reader.u32()? != FORMAT {
+            return None;
+        }
+        let last = LogId {
+            term: Term(reader.u64()?),
+            index: Index(reader.u64()?),
+        };
+        let entry = Index(reader.u64()?);
+        let length = reader.u32()?;
+        if length > CONFIGURATION_BYTES_MAX {
+            return None;
+        }
+        let mut bytes = vec![0; length as usize];
+        reader.read_exact(&mut bytes).ok()?;
+        let configuration = decode_configuration(&bytes)?;
+        Some(Self {
+            last,
+            configuration: (entry, configuration),
+        })
+    }
+}
+
+/// For the wire: the checksum, and the bytes.
+pub(super) fn seal(bytes: &[u8]) -> Bytes {
+    let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + bytes.len());
+    sealed.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+    sealed.extend_from_slice(bytes);
+    Bytes::from(sealed)
+}
+
+/// The bytes of a sealed piece; `None` if they are damaged.
+pub(super) fn open(sealed: &[u8]) -> Option<&[u8]> {
+    let (checksum, bytes) = sealed.split_first_chunk::<CHECKSUM_BYTES>()?;
+    (crc32c::crc32c(bytes) == u32::from_le_bytes(*checksum)).then_some(bytes)
+}
+
+/// Pieces in order, read as one; each is freed once it is read.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    pieces: VecDeque<Bytes>,
+}
+
+impl Pieces {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.pieces.push_back(piece);
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let mut bytes = [0; 4];
+        self.read_exact(&mut bytes).ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read_exact(&mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.is_empty() {
+                self.pieces.pop_front();
+                continue;
+            }
+            let taken = piece.len().min(out.len());
+            piece.copy_to_slice(&mut out[..taken]);
+            return Ok(taken);
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::{Purpose, ServerId};
+
+    use super::*;
+
+    fn header() -> Header {
+        let mut configuration = Configuration::of([ServerId(1), ServerId(2)]);
+        configuration.learners.insert(ServerId(3), Purpose::Join);
+        Header {
+            last: LogId {
+                term: Term(3),
+                index: Index(70),
+            },
+            configuration: (Index(60), configuration),
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_and_what_follows_it_is_left() {
+        for size in [1, 7, 1000] {
+            let mut pieces = Pieces::default();
+            let bytes = [&header().encode()[..], b"state"].concat();
+            bytes
+                .chunks(size)
+                .for_each(|piece| pieces.push(Bytes::copy_from_slice(piece)));
+            assert_eq!(Header::read(&mut pieces), Some(header()));
+            let mut rest = Vec::new();
+            pieces.read_to_end(&mut rest).expect("in memory");
+            assert_eq!(rest, b"state");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_cut_or_of_another_format_is_refused() {
+        let whole = header().encode();
+        for cut in 0..whole.len() {
+            let mut pieces = Pieces::default();
+            pieces.push(Bytes::copy_from_slice(&whole[..cut]));
+            assert_eq!(Header::read(&mut pieces), None, "cut at {cut}");
+        }
+        let mut pieces = Pieces::default();
+        pieces.push([&[2], &whole[1..]].concat().into());
+        assert_eq!(Header::read(&mut pieces), None);
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_piece_goes_unseen() {
+        let sealed = seal(b"some bytes");
+        assert_eq!(open(&sealed), Some(&b"some bytes"[..]));
+        assert_eq!(open(&sealed[..3]), None);
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&flipped), None, "bit {bit}");
+        }
+    }
+}

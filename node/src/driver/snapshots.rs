@@ -1,0 +1,346 @@
+//! Compaction; snapshots that are sent, received and restored.
+//!
+//! Sent: the engine asks, the host freezes its state, which costs it nothing, and every turn writes
+//! one more piece of it for each transfer, as long as a window, and the rate, has room. Pieces that
+//! are not acknowledged are kept and sent again after a while, or once the connection is up again:
+//! that is all it takes to resume.
+//!
+//! Received: pieces are kept in order until the last is there; the whole is verified; the host takes
+//! it over, on a thread; then the engine does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_raft::{Message, Role, ServerId, SnapshotAck, SnapshotChunk, SnapshotOutcome, Time};
+
+use super::Driver;
+use super::incoming::{Assembly, Incoming, Name};
+use super::interface::{Envelope, Output, Refusal, SnapshotSettings};
+use super::outgoing::Outgoing;
+use super::piece::{self, Header};
+use crate::host::{HostStatus, HostView, Job};
+
+/// Snapshots under way.
+pub(super) struct Snapshots {
+    settings: SnapshotSettings,
+    /// For whom the host was asked to freeze its state.
+    asked: BTreeSet<ServerId>,
+    outgoing: BTreeMap<ServerId, Outgoing>,
+    /// When the rate allows the next piece.
+    next_at: Time,
+    incoming: Option<Incoming>,
+    restoring: Option<Restoring>,
+    /// Why this server refused the last one that it did.
+    refusal: Option<String>,
+}
+
+/// A snapshot that is whole, in the host's hands.
+struct Restoring {
+    name: Name,
+    bytes: u64,
+    header: Header,
+}
+
+impl Snapshots {
+    pub(super) fn new(settings: SnapshotSettings) -> Self {
+        Self {
+            settings,
+            asked: BTreeSet::new(),
+            outgoing: BTreeMap::new(),
+            next_at: Time(0),
+            incoming: None,
+            restoring: None,
+            refusal: None,
+        }
+    }
+
+    /// Why this server refused the last snapshot that it did.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Bytes of the snapshot that this server is receiving or restoring.
+    pub(super) fn receiving(&self) -> Option<u64> {
+        let restoring = self.restoring.as_ref().map(|restoring| restoring.bytes);
+        restoring.or(self.incoming.as_ref().map(Incoming::received))
+    }
+}
+
+impl<R> Driver<R> {
+    /// Drops the log that the state covers, but for a tail. The first thing in a turn: what a turn
+    /// appends is not dropped before others have seen it.
+    pub(super) fn compact(&mut self) {
+        let through = self.raft.compactable(self.now, self.applier.applied());
+        if through < self.raft.first() {
+            return;
+        }
+        self.counters.compactions += 1;
+        self.counters.entries_compacted += through.0 + 1 - self.raft.first().0;
+        self.raft.compact(through);
+        self.log.compact(through);
+    }
+
+    // --- sent ---------------------------------------------------------------------------------
+
+    /// The engine wants a snapshot sent.
+    pub(super) fn start_snapshot(&mut self, to: ServerId, outputs: &mut Vec<Output<R>>) {
+        if self.applier.quarantine().is_none() && self.snapshots.asked.insert(to) {
+            self.give(Job::Snapshot { to }, outputs);
+        }
+    }
+
+    /// The host has frozen its state.
+    pub(super) fn on_snapshot_taken(&mut self, to: ServerId, view: HostView) {
+        self.snapshots.asked.remove(&to);
+        let last = view.applied;
+        let Some(id) = self.raft.snapshot_started(to, last) else {
+            return;
+        };
+        let (index, configuration) = self.raft.configuration_at(last.index);
+        let header = Header {
+            last,
+            configuration: (index, configuration.clone()),
+        };
+        self.end_snapshots(); // counts the one before, if the log outran it
+        let piece_bytes = self.snapshots.settings.piece_bytes;
+        let outgoing = Outgoing::new(id, &header, Box::new(view), piece_bytes, self.now);
+        self.snapshots.outgoing.insert(to, outgoing);
+        self.counters.snapshots_started += 1;
+    }
+
+    pub(super) fn on_snapshot_ack(&mut self, from: ServerId, ack: SnapshotAck) {
+        let outgoing = self.snapshots.outgoing.get_mut(&from);
+        let Some(outgoing) = outgoing.filter(|outgoing| outgoing.id == ack.id) else {
+            return;
+        };
+        match ack.outcome {
+            SnapshotOutcome::Received(offset) => outgoing.on_received(offset, self.now),
+            SnapshotOutcome::Refused => {
+                self.counters.snapshots_refused_by_peers += 1;
+                self.snapshots.outgoing.remove(&from);
+            }
+        }
+    }
+
+    /// The connection for snapshots to a server is new: whatever was under way is lost.
+    pub(super) fn on_snapshots_connected(&mut self, peer: ServerId) {
+        if let Some(outgoing) = self.snapshots.outgoing.get_mut(&peer) {
+            outgoing.rewind(self.now);
+            self.counters.snapshots_resumed += 1;
+        }
+    }
+
+    /// Sends what may be sent now: of each snapshot one piece a turn. Answers when the next turn is
+    /// due for it.
+    pub(super) fn send_snapshots(&mut self, outputs: &mut Vec<Output<R>>) -> Time {
+        self.end_snapshots();
+        let mut due = Time::NEVER;
+        let heartbeat = self.raft.config().heartbeat;
+        let (term, now) = (self.raft.term(), self.now);
+        let mut sent = Vec::new();
+        for (to, outgoing) in &mut self.snapshots.outgoing {
+            if outgoing.lost_at(heartbeat).is_some_and(|at| now >= at) {
+                outgoing.rewind(now);
+            }
+            if outgoing.is_ready() && now < self.snapshots.next_at {
+                due = due.min(self.snapshots.next_at);
+            } else if let Some(piece) = outgoing.next(now) {
+                let pause = pause_after(piece.sealed.len(), &self.snapshots.settings);
+                self.snapshots.next_at = now + pause;
+                sent.push((*to, outgoing.id, piece));
+                if outgoing.is_ready() {
+                    due = due.min(self.snapshots.next_at);
+                }
+            }
+            due = due.min(outgoing.lost_at(heartbeat).unwrap_or(Time::NEVER));
+        }
+        for (to, id, piece) in sent {
+            self.counters.snapshot_bytes_sent += piece.sealed.len() as u64;
+            let chunk = SnapshotChunk {
+                term,
+                id,
+                offset: piece.offset,
+                is_end: piece.is_end,
+            };
+            self.send(to, Message::SnapshotChunk(chunk), piece.sealed, outputs);
+        }
+        due
+    }
+
+    /// Forgets transfers that the engine does not know any more.
+    fn end_snapshots(&mut self) {
+        let (raft, counters) = (&self.raft, &mut self.counters);
+        self.snapshots.outgoing.retain(|to, outgoing| {
+            if raft.snapshot_for(*to) == Some(outgoing.id) {
+                return true;
+            }
+            let progress = raft.progress().find(|peer| peer.server == *to);
+            match progress {
+                Some(peer) if peer.matched >= outgoing.id.last.index => {
+                    counters.snapshots_delivered += 1;
+                }
+                _ => counters.snapshots_given_up += 1,
+            }
+            false
+        });
+        if self.raft.role() != Role::Leader {
+            self.snapshots.asked.clear();
+        }
+    }
+
+    // --- received -----------------------------------------------------------------------------
+
+    /// A piece, which the engine has seen. `sealed` was found undamaged.
+    pub(super) fn on_snapshot_chunk(
+        &mut self,
+        from: ServerId,
+        chunk: SnapshotChunk,
+        sealed: &[u8],
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        if !self.raft.wants_snapshot(from, &chunk) {
+            return;
+        }
+        let name = Name {
+            from,
+            term: chunk.term,
+            id: chunk.id,
+        };
+        if self.applier.quarantine().is_some() {
+            return self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
+        }
+        if let Some(restoring) = &self.snapshots.restoring {
+            // One at a time; another leader sends its own again until this one is settled.
+            if restoring.name == name {
+                let received = SnapshotOutcome::Received(restoring.bytes);
+                self.ack_snapshot(name, received, outputs);
+            }
+            return;
+        }
+        let piece = &sealed[piece::CHECKSUM_BYTES..];
+        let Some(incoming) = self.incoming(name, chunk.offset) else {
+            return self.ack_snapshot(name, SnapshotOutcome::Received(0), outputs);
+        };
+        let before = incoming.received();
+        let bytes_max = self.snapshots.settings.bytes_max;
+        let Some(incoming) = &mut self.snapshots.incoming else {
+            return;
+        };
+        match incoming.take(chunk.offset, chunk.is_end, piece, bytes_max) {
+            Assembly::Received(received) => {
+                self.counters.snapshot_bytes_received += received - before;
+                self.ack_snapshot(name, SnapshotOutcome::Received(received), outputs);
+            }
+            Assembly::Whole {
+                bytes,
+                header,
+                state,
+            } => {
+                self.counters.snapshot_bytes_received += bytes - before;
+                self.snapshots.incoming = None;
+                let last = header.last;
+                self.snapshots.restoring = Some(Restoring {
+                    name,
+                    bytes,
+                    header,
+                });
+                self.ack_snapshot(name, SnapshotOutcome::Received(bytes), outputs);
+                let job = Job::Restore { last, state };
+                self.applier.restore(job, outputs);
+            }
+            Assembly::Broken(why) => {
+                self.snapshots.incoming = None;
+                self.refuse_snapshot(name, why.to_owned(), outputs);
+            }
+        }
+    }
+
+    /// Keeps what there was, and tells the leader, who tries again after a pause.
+    fn refuse_snapshot(&mut self, name: Name, why: String, outputs: &mut Vec<Output<R>>) {
+        self.counters.snapshots_refused += 1;
+        self.snapshots.refusal = Some(why);
+        self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
+    }
+
+    /// Where the pieces of that snapshot go. A newer one takes the place of an older one; one whose
+    /// beginning is missing begins anew.
+    fn incoming(&mut self, name: Name, offset: u64) -> Option<&mut Incoming> {
+        let incoming = &mut self.snapshots.incoming;
+        let is_known = incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.name == name);
+        if !is_known {
+            let is_newer = incoming.as_ref().is_none_or(|incoming| {
+                let old = incoming.name;
+                (name.term, name.id.number) > (old.term, old.id.number)
+            });
+            if offset != 0 || !is_newer {
+                return None;
+            }
+            *incoming = Some(Incoming::new(name));
+        }
+        incoming.as_mut()
+    }
+
+    fn ack_snapshot(&mut self, name: Name, outcome: SnapshotOutcome, outputs: &mut Vec<Output<R>>) {
+        let ack = SnapshotAck {
+            term: self.raft.term(),
+            id: name.id,
+            outcome,
+        };
+        self.send(name.from, Message::SnapshotAck(ack), Bytes::new(), outputs);
+    }
+
+    /// The host has taken the state over, or could not.
+    pub(super) fn on_restored(
+        &mut self,
+        result: Result<HostStatus, String>,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let Some(restoring) = self.snapshots.restoring.take() else {
+            return;
+        };
+        self.applier.on_restored(result.as_ref().ok());
+        let Header {
+            last,
+            configuration,
+        } = restoring.header;
+        if let Err(why) = result {
+            return self.refuse_snapshot(restoring.name, why, outputs);
+        }
+        self.snapshots.refusal = None;
+        self.counters.snapshots_restored += 1;
+        // What was proposed here and is covered may be in it or not: nobody can tell any more.
+        while let Some((_, reply)) = self.requests.take_write(last.index) {
+            if let Some(reply) = reply {
+                self.answer(reply, Err(Refusal::OutcomeUnknown), outputs);
+            }
+        }
+        self.raft.install_snapshot(self.now, last, configuration);
+        self.follow_log(&Bytes::new());
+    }
+
+    pub(super) fn send(
+        &mut self,
+        to: ServerId,
+        message: Message,
+        batch: Bytes,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        outputs.push(Output::Send(Envelope {
+            cluster: self.cluster.expect("a server that speaks has a cluster"),
+            from: self.raft.id(),
+            to,
+            message,
+            batch,
+        }));
+    }
+}
+
+fn pause_after(bytes: usize, settings: &SnapshotSettings) -> Duration {
+    match settings.bytes_per_second {
+        0 => Duration::ZERO,
+        rate => Duration::from_secs_f64(bytes as f64 / rate as f64),
+    }
+}

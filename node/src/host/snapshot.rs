@@ -1,0 +1,155 @@
+//! The replicated state as a whole: taken at one entry, and put in place of what there was.
+//!
+//! ```text
+//! u32 length of this part | u32 version | u64 entry of Activate, 0: none | name of the machine
+//! | the machine's state
+//! ```
+//! All little-endian.
+
+use std::fmt;
+use std::io::Read;
+
+use kontiki_raft::{Index, LogId};
+
+use super::Host;
+use crate::machine::{RestoreError, Version, View};
+
+/// Bytes of the first part; far above any that there can be.
+const HEAD_BYTES_MAX: u32 = 64 << 20;
+/// Bytes of a piece when the own state is put back.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The state of a host, frozen at one entry.
+pub struct HostView {
+    /// The last entry applied.
+    pub applied: LogId,
+    head: Vec<u8>,
+    machine: Box<dyn View>,
+}
+
+impl fmt::Debug for HostView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostView at {}", self.applied)
+    }
+}
+
+impl View for HostView {
+    fn write(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> bool {
+        if !self.head.is_empty() {
+            out.append(&mut self.head);
+            return true;
+        }
+        self.machine.write(out, bytes_max)
+    }
+}
+
+struct Head {
+    version: Version,
+    activated: Option<Index>,
+}
+
+impl Host {
+    pub(super) fn view(&self) -> HostView {
+        let name = self.machine.name().as_bytes();
+        let mut head = Vec::new();
+        head.extend_from_slice(&(12 + name.len() as u32).to_le_bytes());
+        head.extend_from_slice(&self.version.to_le_bytes());
+        head.extend_from_slice(&self.activated.map_or(0, |index| index.0).to_le_bytes());
+        head.extend_from_slice(name);
+        HostView {
+            applied: self.applied,
+            head,
+            machine: self.machine.snapshot(),
+        }
+    }
+
+    /// Takes the state that a view wrote at `last`. A machine that cannot is given back what it had.
+    ///
+    /// # Errors
+    /// The state is none of this machine's; nothing has changed. Panics if the machine does not even
+    /// take its own state back.
+    pub(super) fn restore(
+        &mut self,
+        last: LogId,
+        state: &mut dyn Read,
+    ) -> Result<(), RestoreError> {
+        let head = self.read_head(state)?;
+        let own = self.machine.snapshot();
+        if let Err(error) = self.machine.restore(head.version, state) {
+            let mut own = ViewReader::new(own);
+            let back = self.machine.restore(self.version, &mut own);
+            back.expect("a machine takes its own state back");
+            return Err(error);
+        }
+        self.applied = last;
+        self.version = head.version;
+        self.activated = head.activated;
+        Ok(())
+    }
+
+    fn read_head(&self, state: &mut dyn Read) -> Result<Head, RestoreError> {
+        let length = u32::from_le_bytes(read(state)?);
+        if !(12..=HEAD_BYTES_MAX).contains(&length) {
+            return Err(RestoreError(format!("a head of {length} bytes")));
+        }
+        let version = Version::from_le_bytes(read(state)?);
+        let activated = u64::from_le_bytes(read(state)?);
+        let mut name = vec![0; length as usize - 12];
+        state.read_exact(&mut name)?;
+        let mine = self.machine.name();
+        if name != mine.as_bytes() {
+            let theirs = String::from_utf8_lossy(&name);
+            return Err(RestoreError(format!(
+                "the state of a machine called {theirs:?}, not {mine:?}"
+            )));
+        }
+        if !self.machine.versions().contains(&version) {
+            return Err(RestoreError(format!(
+                "version {version} is in force, which this program cannot run"
+            )));
+        }
+        Ok(Head {
+            version,
+            activated: (activated != 0).then_some(Index(activated)),
+        })
+    }
+}
+
+fn read<const N: usize>(state: &mut dyn Read) -> Result<[u8; N], RestoreError> {
+    let mut bytes = [0; N];
+    state.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads what a view writes.
+struct ViewReader {
+    view: Box<dyn View>,
+    written: Vec<u8>,
+    taken: usize,
+    is_over: bool,
+}
+
+impl ViewReader {
+    fn new(view: Box<dyn View>) -> Self {
+        Self {
+            view,
+            written: Vec::new(),
+            taken: 0,
+            is_over: false,
+        }
+    }
+}
+
+impl Read for ViewReader {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.taken == self.written.len() && !self.is_over {
+            self.written.clear();
+            self.taken = 0;
+            self.is_over = !self.view.write(&mut self.written, PIECE_BYTES);
+        }
+        let taken = (self.written.len() - self.taken).min(out.len());
+        out[..taken].copy_from_slice(&self.written[self.taken..self.taken + taken]);
+        self.taken += taken;
+        Ok(taken)
+    }
+}
