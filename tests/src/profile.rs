@@ -159,6 +159,12 @@ impl Profile {
             "stale read: answered",
             "election: won",
             "process: drifting clock",
+            "log: compacted",
+            "snapshot: begun",
+            "snapshot: delivered",
+            "snapshot: given up",
+            "snapshot: restored",
+            "snapshot: resumed",
         ];
         for (fault, _) in self.faults {
             required.extend_from_slice(match fault {

@@ -115,7 +115,8 @@ impl Observed {
 /// A server that is or was.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Its log, entry 1 first; kept when its process is gone.
+    /// Its log, entry 1 first, as far as it was ever seen or is covered by a snapshot; kept when it
+    /// is compacted, and when its process is gone.
     pub log: Vec<Entry>,
     /// How it was last.
     pub last: Observed,
@@ -164,11 +165,17 @@ impl Ledger {
         let seen = self.servers.entry(turn.server).or_default();
         seen.turns += 1;
         turn.before = seen.last.clone();
+        let base = turn.status.first.0 as usize - 1;
         let last = turn.status.last.index.0 as usize;
-        let common = common_prefix(&seen.log, turn.driver, last, seen.turns)?;
-        turn.truncated = seen.log.len() - common;
+        let length = seen.log.len();
+        let mut kept = length;
+        if let Some(at) = covered_by_snapshot(seen, &self.committed, turn.driver, base)? {
+            kept = at;
+        }
+        let common = common_prefix(&seen.log, turn.driver, base, last, seen.turns)?;
+        turn.truncated = length - common.min(kept);
         seen.log.truncate(common);
-        turn.appended = common..last;
+        turn.appended = common.min(kept)..last;
         for position in common..last {
             seen.log.push(entry_at(turn.driver, position)?);
         }
@@ -241,21 +248,51 @@ fn entry_at(driver: &Driver<u64>, position: usize) -> Result<Entry, String> {
     })
 }
 
-/// Length of the common prefix of what was seen of a log and what it is. Looks back from the end as
-/// far as names differ: that those before agree is what log matching says, and what the look at the
-/// whole log confirms from time to time.
+/// A log that begins after `base` without ever having been seen to hold that entry: a snapshot took its
+/// place. It stands for what is committed up to there; anything else is a fault. Answers how much of
+/// what was seen before is the same.
+fn covered_by_snapshot(
+    seen: &mut Seen,
+    committed: &[CommittedEntry],
+    driver: &Driver<u64>,
+    base: usize,
+) -> Result<Option<usize>, String> {
+    let Some(position) = base.checked_sub(1) else {
+        return Ok(None);
+    };
+    let id = driver.raft().id_at(Index(base as u64));
+    let id = id.ok_or_else(|| format!("the log begins after {base} and does not know its term"))?;
+    if seen.log.get(position).is_some_and(|entry| entry.id == id) {
+        return Ok(None);
+    }
+    let covered = committed
+        .get(..base)
+        .filter(|covered| covered[position].entry.id == id);
+    let covered =
+        covered.ok_or_else(|| format!("a snapshot covers {id}, which is not committed"))?;
+    let covered: Vec<Entry> = covered.iter().map(|committed| committed.entry).collect();
+    let same = seen.log.iter().zip(&covered);
+    let same = same.take_while(|(one, other)| one == other).count();
+    seen.log = covered;
+    Ok(Some(same))
+}
+
+/// Length of the common prefix of what was seen of a log and what it is, but for what is compacted.
+/// Looks back from the end as far as names differ: that those before agree is what log matching says,
+/// and what the look at the whole log confirms from time to time.
 fn common_prefix(
     seen: &[Entry],
     driver: &Driver<u64>,
+    base: usize,
     last: usize,
     turns: u64,
 ) -> Result<usize, String> {
     let mut common = seen.len().min(last);
-    while common > 0 && entry_at(driver, common - 1)? != seen[common - 1] {
+    while common > base && entry_at(driver, common - 1)? != seen[common - 1] {
         common -= 1;
     }
     if turns.is_multiple_of(WHOLE_LOG_EVERY) {
-        for (position, entry) in seen[..common].iter().enumerate() {
+        for (position, entry) in seen.iter().enumerate().take(common).skip(base) {
             let now = entry_at(driver, position)?;
             if now != *entry {
                 return Err(format!("entry {} became {} in place", entry.id, now.id));

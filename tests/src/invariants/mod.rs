@@ -16,6 +16,7 @@ mod linearizable;
 mod log_matching;
 mod monotonic;
 mod quorum;
+mod restored_state;
 mod single_vote;
 mod state_machine_safety;
 mod zones;
@@ -71,6 +72,7 @@ impl Default for Checker {
                 Box::<log_matching::LogMatching>::default(),
                 Box::<leader_append_only::LeaderAppendOnly>::default(),
                 Box::<state_machine_safety::StateMachineSafety>::default(),
+                Box::<restored_state::RestoredState>::default(),
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),
                 Box::<genuine_quorum::GenuineQuorum>::default(),

@@ -118,6 +118,7 @@ impl World {
         *line = Line::Up;
         self.tally.add("connection: made");
         self.tell(from, Input::Connected(to));
+        self.tell(from, Input::SnapshotsConnected(to));
     }
 
     pub(super) fn disconnected(&mut self, from: ServerId, to: ServerId, loss: Loss) {

@@ -15,7 +15,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use kontiki_node::driver::{Answer, Envelope, Loss, Refusal};
+use kontiki_node::driver::{Answer, Envelope, Loss, Refusal, SnapshotSettings};
+use kontiki_node::host::{Host, Job};
 use kontiki_raft::{Config, ServerId};
 
 use crate::invariants::{Checker, Violation};
@@ -57,6 +58,8 @@ enum Event {
     Disconnected(ServerId, ServerId, Loss),
     /// A process starts in an empty place.
     Start(Place),
+    /// A host that was away has done its job.
+    Back(Place, ServerId, Box<Host>, Job<u64>),
     /// A process that stood still goes on.
     Resume(Place, ServerId),
     /// A cut is mended.
@@ -111,6 +114,7 @@ pub struct World {
     network: Network,
     connections: Connections,
     raft: Config,
+    snapshots: SnapshotSettings,
     places: Vec<Option<Process>>,
     /// Address of every server that ever was.
     address: BTreeMap<ServerId, Place>,
@@ -130,6 +134,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let network = Network::new(weather(&mut rng), rng.chance(500));
         let raft = raft_config(&mut rng);
+        let snapshots = snapshot_settings(&mut rng);
         let operator = Operator::new(&mut rng);
         let mut world = Self {
             now: 0,
@@ -144,6 +149,7 @@ impl World {
             network,
             connections: Connections::default(),
             raft,
+            snapshots,
             places: std::iter::repeat_with(|| None).take(PLACES).collect(),
             address: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -191,6 +197,7 @@ impl World {
             Event::Connected(from, to) => self.connected(from, to),
             Event::Disconnected(from, to, loss) => self.disconnected(from, to, loss),
             Event::Start(place) => self.start(place),
+            Event::Back(place, server, host, job) => self.come_back(place, server, host, job),
             Event::Resume(place, server) => self.resume(place, server),
             Event::Mend(cut) => self.network.lift(cut),
             Event::Calm => self.network.calm_down(),
@@ -257,5 +264,24 @@ fn raft_config(rng: &mut Rng) -> Config {
         config.min_majority = 2;
     }
     config.catch_up_pause = Duration::from_secs(2);
+    // A log of some ten to some hundred entries: servers fall behind it all the time.
+    config.log_tail_bytes = rng.within(400, 6000) as usize;
+    config.log_tail_entries_min = rng.within(1, 16) as usize;
+    // More than is written while a snapshot is on its way in calm weather: else none is ever over.
+    config.log_kept_bytes_max = config.log_tail_bytes + rng.within(4000, 16000) as usize;
+    config.snapshots_max = rng.within(1, 3) as usize;
+    config.snapshot_silence_max = Duration::from_millis(rng.within(500, 5000));
     config
+}
+
+/// Snapshots of a few to some dozen pieces, some of them slow.
+fn snapshot_settings(rng: &mut Rng) -> SnapshotSettings {
+    SnapshotSettings {
+        piece_bytes: rng.within(8, 200) as usize,
+        bytes_per_second: match rng.chance(300) {
+            true => rng.within(4000, 40_000),
+            false => 0,
+        },
+        ..SnapshotSettings::default()
+    }
 }

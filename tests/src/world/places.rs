@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kontiki_node::driver::{Driver, Input, Loss, Status};
+use kontiki_node::driver::{Counters, Driver, Input, Loss, Status};
+use kontiki_node::host::{Host, Job};
 use kontiki_raft::{ChangeRequest, Configuration, Purpose, Role, ServerId, Term};
 
 use super::{Event, World};
@@ -27,6 +28,8 @@ pub struct Process {
     pub(super) votes: Vec<(ServerId, Term)>,
     pub(super) misaddressed: u64,
     pub(super) record: Record,
+    /// As of its last turn.
+    pub(super) counted: Counters,
     /// When its next turn is.
     pub(super) turn_at: Option<u64>,
     /// Turns in a row without time going on.
@@ -51,6 +54,7 @@ impl World {
             seed: config.raft.seed,
             ..self.raft.clone()
         };
+        config.snapshots = self.snapshots;
         let machine = Box::new(Registers::new(record.clone()));
         let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
         assert!(away.is_none(), "the registers live in the driver");
@@ -70,6 +74,7 @@ impl World {
             votes: Vec::new(),
             misaddressed: 0,
             record,
+            counted: Counters::default(),
             turn_at: None,
             spins: 0,
             paused: false,
@@ -129,6 +134,20 @@ impl World {
         process.paused = false;
         self.note(format_args!("resume {server}"));
         self.wake(place);
+    }
+
+    /// A host comes back to its process, with its job done.
+    pub(super) fn come_back(
+        &mut self,
+        place: Place,
+        server: ServerId,
+        mut host: Box<Host>,
+        job: Job<u64>,
+    ) {
+        let done = host.run(job);
+        if self.process_mut(place, server).is_some() {
+            self.input(place, Input::Back(host, done));
+        }
     }
 
     /// The process of that server, if it lives.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kontiki_node::driver::{Input, Output};
+use kontiki_node::driver::{Counters, Input, Output};
 use kontiki_raft::{Message, Role, ServerId};
 
 use super::{Event, World};
@@ -122,6 +122,10 @@ impl World {
         let was_joint = before.is_some_and(|status| status.configuration.configuration.is_joint());
         let configuration = &status.configuration.configuration;
         self.tally.add("turn");
+        for (name, before, after) in counted(&process.counted, process.driver.counters()) {
+            self.tally.add_many(name, after - before);
+        }
+        process.counted = *process.driver.counters();
         self.tally.add_many("entry: applied", applied.len() as u64);
         self.tally.add_many("entry: truncated", truncated as u64);
         if is.role == Role::Leader && configuration.is_joint() && !was_joint {
@@ -153,11 +157,67 @@ impl World {
                 }
                 Output::Reply(id, result) => self.replied(place, id, result),
                 Output::Standing(_) | Output::Effect(_) => {}
+                Output::Away(host, job) => {
+                    let event = Event::Back(place, server, host, job);
+                    self.between(Duration::ZERO, Duration::from_millis(300), event);
+                }
                 Output::Job(_) => unreachable!("the registers live in the driver"),
             }
         }
         self.keep_connected(server, place);
     }
+}
+
+/// What the tally takes over from the drivers.
+fn counted(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 10] {
+    [
+        ("log: compacted", before.compactions, after.compactions),
+        (
+            "entry: compacted",
+            before.entries_compacted,
+            after.entries_compacted,
+        ),
+        (
+            "snapshot: begun",
+            before.snapshots_started,
+            after.snapshots_started,
+        ),
+        (
+            "snapshot: delivered",
+            before.snapshots_delivered,
+            after.snapshots_delivered,
+        ),
+        (
+            "snapshot: given up",
+            before.snapshots_given_up,
+            after.snapshots_given_up,
+        ),
+        (
+            "snapshot: refused by a peer",
+            before.snapshots_refused_by_peers,
+            after.snapshots_refused_by_peers,
+        ),
+        (
+            "snapshot: resumed",
+            before.snapshots_resumed,
+            after.snapshots_resumed,
+        ),
+        (
+            "snapshot: restored",
+            before.snapshots_restored,
+            after.snapshots_restored,
+        ),
+        (
+            "snapshot: refused",
+            before.snapshots_refused,
+            after.snapshots_refused,
+        ),
+        (
+            "snapshot: bytes sent",
+            before.snapshot_bytes_sent,
+            after.snapshot_bytes_sent,
+        ),
+    ]
 }
 
 /// A server's state, coarsely: what is covered is counted by it.

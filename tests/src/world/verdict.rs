@@ -34,8 +34,10 @@ impl World {
             && known.configuration.learners.is_empty()
             && known.configuration.voters == here;
         if !settled || !placed || here.len() != wanted {
+            let progress = &leader.status.progress;
             return Some(format!(
-                "{wanted} servers are wanted, {here:?} live, in force {known:?}"
+                "{wanted} servers are wanted, {here:?} live, in force {known:?}, progress \
+                 {progress:?}"
             ));
         }
         None

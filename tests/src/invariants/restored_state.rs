@@ -1,0 +1,53 @@
+//! The state that a snapshot brings is the one that applying every entry up to there makes, and what
+//! else comes with it (the configuration in force) is what the log says there.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::{Index, ServerId};
+
+use super::{Invariant, Ledger, Turn};
+use crate::register::value_of;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct RestoredState {
+    /// Snapshots that each server had restored when it was last looked at.
+    restored: BTreeMap<ServerId, u64>,
+}
+
+impl Invariant for RestoredState {
+    fn name(&self) -> &'static str {
+        "restored state"
+    }
+
+    fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
+        let counted = turn.driver.counters().snapshots_restored;
+        let known = self.restored.entry(turn.server).or_default();
+        let Some(machine) = turn.driver.machine().filter(|_| counted > *known) else {
+            return Ok(());
+        };
+        *known = counted;
+        let applied = turn.status.applied;
+        let mut expected = BTreeMap::new();
+        let before = ledger.applied.range(..=applied).map(|(_, write)| write);
+        for write in before.chain(turn.applied) {
+            expected.insert(write.key, write.value);
+        }
+        for key in 0..=u8::MAX {
+            let value = machine.read(&[key]).map_err(|refused| refused.0)?;
+            let value = value_of(&value).ok_or("a reply is not 8 bytes")?;
+            let wanted = expected.get(&key).copied().unwrap_or(0);
+            if value != wanted {
+                return Err(format!(
+                    "key {key} is {value} after a snapshot and what follows it through {}, and \
+                     should be {wanted}",
+                    applied.0
+                ));
+            }
+        }
+        if turn.status.applied < Index(1) {
+            return Err("a snapshot of nothing was restored".into());
+        }
+        Ok(())
+    }
+}
