@@ -451,6 +451,7 @@ fn options(name: &str, min_majority: usize) -> ServerOptions {
             heartbeat_milliseconds: milliseconds(HEARTBEAT),
             election_timeout_milliseconds: milliseconds(ELECTION_TIMEOUT),
             min_majority,
+            ..RaftSettings::default()
         },
         ..ServerOptions::default()
     }

@@ -152,7 +152,7 @@ async fn attend(
             tracing::info!("stopped");
             Ok(true)
         }
-        () = node.ended() => Ok(false),
+        () = node.ended() => Ok(node.handle().ending.is_told()),
     }
 }
 

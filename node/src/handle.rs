@@ -13,6 +13,7 @@ use crate::address_book::AddressBook;
 use crate::clock;
 use crate::config::Limits;
 use crate::driver::{Answer, Input, Refusal, Standing};
+use crate::ending::Ending;
 use crate::metrics::Metrics;
 
 /// What a request came to.
@@ -50,9 +51,14 @@ pub enum Failure {
     /// The wait was given up; what was asked may still happen.
     #[error("no outcome within {0:?}")]
     TimedOut(Duration),
-    /// The node ended while the request was with it: it may or may not have been done.
-    #[error("the node ended before the outcome was known")]
-    Ended,
+    /// The node ended while the request was with it, for this reason if it was told one: it may or
+    /// may not have been done.
+    #[error("the node ended before the outcome was known{}", because(.0.as_deref()))]
+    Ended(Option<String>),
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 /// A node's inside, as its services see it. Cheap to clone.
@@ -80,6 +86,8 @@ pub struct Inner {
     pub cluster: AtomicU64,
     /// When the loop last turned.
     pub turned: AtomicU64,
+    /// How to end it.
+    pub ending: Ending,
     /// When the first write that no turn has taken in yet was handed in; 0 if there is none.
     handed_in: AtomicU64,
     stopping: AtomicBool,
@@ -113,6 +121,8 @@ pub struct HandleParts {
     pub initial_config: Vec<(String, String)>,
     /// Who leads.
     pub standing: watch::Receiver<Standing>,
+    /// How to end it.
+    pub ending: Ending,
     /// To the loop.
     pub inputs: mpsc::Sender<Input<Reply>>,
 }
@@ -130,6 +140,7 @@ impl Handle {
             standing: parts.standing,
             cluster: AtomicU64::new(0),
             turned: AtomicU64::new(clock::now().0),
+            ending: parts.ending,
             handed_in: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             ready: watch::Sender::new(false),
@@ -190,7 +201,7 @@ impl Handle {
     ) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
         self.submit(input(Reply::One(reply)))?;
-        Self::answered(wait, answer).await
+        self.answered(wait, answer).await
     }
 
     /// As [`Self::ask`], also while the node is stopping.
@@ -204,18 +215,33 @@ impl Handle {
     ) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
         self.submit_always(input(Reply::One(reply)))?;
-        Self::answered(wait, answer).await
+        self.answered(wait, answer).await
     }
 
-    async fn answered(
+    /// Waits for the answer to what was submitted, at most `wait`. Whoever is with a machine that is
+    /// busy on its own thread does not wait for it longer than the node lives.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn answered(
+        &self,
         wait: Duration,
         answer: oneshot::Receiver<Outcome>,
     ) -> Result<Answer, Failure> {
-        match tokio::time::timeout(wait, answer).await {
-            Ok(Ok(outcome)) => outcome.map_err(Failure::Refused),
-            Ok(Err(_)) => Err(Failure::Ended),
-            Err(_) => Err(Failure::TimedOut(wait)),
+        tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(outcome) => outcome.map_err(Failure::Refused),
+                Err(_) => Err(self.ended()),
+            },
+            () = self.ending.over() => Err(self.ended()),
+            () = tokio::time::sleep(wait) => Err(Failure::TimedOut(wait)),
         }
+    }
+
+    /// What whoever waited is told once the node has ended.
+    pub fn ended(&self) -> Failure {
+        Failure::Ended(self.ending.reason().map(str::to_owned))
     }
 
     /// The cluster, if there is one yet.
@@ -263,7 +289,7 @@ impl Handle {
         let led = standing.wait_for(|standing| standing.leader.is_some());
         match tokio::time::timeout(wait, led).await {
             Ok(Ok(standing)) => Ok(*standing),
-            Ok(Err(_)) => Err(Failure::Ended),
+            Ok(Err(_)) => Err(self.ended()),
             Err(_) => Err(Failure::TimedOut(wait)),
         }
     }

@@ -40,6 +40,7 @@ mod bootstrap;
 mod clock;
 mod daemon;
 mod effects;
+mod ending;
 mod entry;
 mod http;
 mod introduce;

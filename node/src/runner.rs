@@ -2,8 +2,8 @@
 //! one thread, so that no step of a write crosses a thread.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use kontiki_proto::v1::data_server::DataServer;
 use kontiki_raft::{Index, Role, Term, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
 use crate::address_book::{AddressBook, ServerRef};
 use crate::api::{AdminService, DataService, KvService, probes};
@@ -23,7 +22,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Status};
 use crate::effects::EffectThread;
-use crate::handle::{Handle, HandleParts, Reply};
+use crate::ending::Ending;
+use crate::handle::{Failure, Handle, HandleParts, Reply};
 use crate::host::{Done, Host, Job, Worker};
 use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
@@ -63,20 +63,9 @@ pub struct NodeParts {
 #[derive(Debug)]
 pub struct Node {
     handle: Handle,
-    tokens: Tokens,
+    /// Of its thread.
+    runtime: tokio::runtime::Handle,
     thread: Option<thread::JoinHandle<()>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Tokens {
-    /// Hand leadership over, answer what is pending, end.
-    stop: CancellationToken,
-    /// End.
-    kill: CancellationToken,
-    /// Why, for the machine, if it was told to.
-    reason: Arc<OnceLock<String>>,
-    /// It has ended.
-    ended: CancellationToken,
 }
 
 impl Node {
@@ -99,9 +88,9 @@ impl Node {
             machine,
             initial_config: parts.embedded.clone().unwrap_or_default(),
             standing: standing_seen,
+            ending: Ending::default(),
             inputs,
         });
-        let tokens = Tokens::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -119,10 +108,12 @@ impl Node {
             }
         };
         let seeds = (parts.config, parts.machine, parts.embedded);
-        let mine = (handle.clone(), tokens.clone());
+        let mine = handle.clone();
+        let runtime_handle = runtime.handle().clone();
         let body = move || {
-            let (handle, tokens) = mine;
-            let _ended = tokens.ended.clone().drop_guard();
+            let handle = mine;
+            let _ended = handle.ending.ended_guard();
+            let over = handle.ending.over_guard();
             let (config, machine, embedded) = seeds;
             let driver = config.driver(embedded.is_some());
             let links = Links::new(handle.clone(), services.events.clone());
@@ -143,6 +134,7 @@ impl Node {
                 links,
                 standing,
                 counted: Counters::default(),
+                described: config.log.debug.then(Described::default),
                 introduced: (Term(0), Index(0)),
                 inputs: Vec::new(),
                 outputs: Vec::new(),
@@ -153,16 +145,17 @@ impl Node {
                     tokio::spawn(bootstrap(handle.clone(), initial, config.raft.min_majority));
                 }
                 let events = services.events_taken;
-                let stopping = stop(&handle, &tokens, services.client, services.peer);
+                let stopping = stop(&handle, services.client, services.peer);
                 let reason = tokio::select! {
                     () = turning.run(inputs_taken, events, done) => None,
                     () = stopping => Some(StopReason::Graceful),
-                    () = tokens.kill.cancelled() => {
-                        tokens.reason.get().cloned().map(StopReason::Told)
+                    () = handle.ending.killed() => {
+                        handle.ending.reason().map(|reason| StopReason::Told(reason.into()))
                     }
                 };
+                drop(over);
                 if let Some(reason) = reason {
-                    turning.stop(reason);
+                    turning.stop(reason).await;
                 }
             });
             // A name that is being resolved must not hold the end up.
@@ -171,7 +164,7 @@ impl Node {
         let thread = thread::Builder::new().name("node".into()).spawn(body)?;
         Ok(Self {
             handle,
-            tokens,
+            runtime: runtime_handle,
             thread: Some(thread),
         })
     }
@@ -181,21 +174,34 @@ impl Node {
         &self.handle
     }
 
+    /// Runs a future on the node thread, so that whoever waits for it needs no runtime of Tokio's.
+    ///
+    /// # Errors
+    /// [`Failure::Ended`] if the node ends first.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let ran = self.runtime.spawn(future).await;
+        ran.map_err(|_| self.handle.ended())
+    }
+
     /// Ends when the node has.
     pub async fn ended(&self) {
-        self.tokens.ended.cancelled().await;
+        self.handle.ending.ended().await;
     }
 
     /// Hands leadership over, answers what is pending, and ends. Idempotent.
     pub async fn stop(&self) {
-        self.tokens.stop.cancel();
+        self.handle.ending.stop(None);
         self.ended().await;
     }
 
-    /// Ends at once: as in a crash, but that the machine is told why.
+    /// Ends at once: as in a crash, but that the machine, and whoever waits, is told why. Idempotent.
+    /// A machine that is busy on its own thread is waited for, for
+    /// `limits.stop_timeout_milliseconds` at most.
     pub async fn end(&self, reason: String) {
-        drop(self.tokens.reason.set(reason));
-        self.tokens.kill.cancel();
+        self.handle.ending.end(reason);
         self.ended().await;
     }
 
@@ -210,7 +216,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.tokens.kill.cancel();
+        self.handle.ending.abandon();
     }
 }
 
@@ -274,8 +280,8 @@ impl Services {
 }
 
 /// Waits to be told, then takes the node down in order: health first, leadership, pending calls.
-async fn stop(handle: &Handle, tokens: &Tokens, client: Option<Serving>, peer: Serving) {
-    tokens.stop.cancelled().await;
+async fn stop(handle: &Handle, client: Option<Serving>, peer: Serving) {
+    handle.ending.stopped().await;
     hand_over(handle).await;
     if let Some(client) = client {
         client.stop.cancel();
@@ -283,6 +289,9 @@ async fn stop(handle: &Handle, tokens: &Tokens, client: Option<Serving>, peer: S
     }
     peer.stop.cancel();
 }
+
+/// Standing and commit index.
+type Described = Option<(Standing, Index)>;
 
 /// Turns the driver whenever there is something for it.
 struct Loop {
@@ -294,6 +303,8 @@ struct Loop {
     links: Links,
     standing: watch::Sender<Standing>,
     counted: Counters,
+    /// What was logged last, if this server describes itself (ExRaft's `debug`).
+    described: Option<Described>,
     /// The configuration whose servers this one, as leader of a term, has introduced to each other.
     introduced: (Term, Index),
     /// A voter that is silent for longer counts as dead in metrics.
@@ -352,13 +363,33 @@ impl Loop {
             metrics.observe_stage(Stage::Replied, clock::now().since(now));
         }
         self.handle.turned.store(now.0, Relaxed);
+        self.describe();
         deadline
     }
 
-    /// The server ends: the machine is told why.
-    fn stop(&mut self, reason: StopReason) {
+    /// The server ends: the machine is told why, once it has done what it was given before.
+    async fn stop(&mut self, reason: StopReason) {
         self.driver.stop(reason, &mut self.outputs);
         self.perform(clock::now());
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
+        let wait = Duration::from_millis(self.handle.limits.stop_timeout_milliseconds);
+        if tokio::time::timeout(wait, worker.finish()).await.is_err() {
+            tracing::warn!("the machine is busy; the server ends without it");
+        }
+    }
+
+    /// Logs the whole status whenever the standing or what is committed has changed.
+    fn describe(&mut self) {
+        let Some(described) = &mut self.described else {
+            return;
+        };
+        let now = (self.driver.standing(), self.driver.raft().commit());
+        if described.replace(now) != Some(now) {
+            let (status, node) = (self.driver.status(), &self.handle.book.me().name);
+            tracing::debug!(node, ?status, "changed");
+        }
     }
 
     /// Carries out what the last turn wants done. `true`: a write was answered.

@@ -2,73 +2,15 @@
 
 mod common;
 
-use std::net::TcpListener;
-
+use common::embedded::{lonely, quick, start, write};
 use common::{PATIENCE, eventually};
-use kontiki_node::config::RaftSettings;
 use kontiki_node::machine::counter::Counter;
 use kontiki_node::{Error, Role, Server, ServerOptions};
 
-fn quick(min_majority: usize) -> RaftSettings {
-    RaftSettings {
-        heartbeat_milliseconds: 20,
-        election_timeout_milliseconds: 200,
-        min_majority,
-    }
-}
-
-/// Servers that bootstrap themselves from one list.
-fn start(count: usize) -> Vec<Server> {
-    let listeners: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
-    let initial_config: Vec<_> = listeners
-        .iter()
-        .enumerate()
-        .map(|(at, listener)| (format!("raft{}", at + 1), address(listener)))
-        .collect();
-    let servers = listeners.into_iter().enumerate().map(|(at, listener)| {
-        let options = ServerOptions {
-            name: format!("raft{}", at + 1),
-            peer_listener: Some(listener),
-            initial_config: initial_config.clone(),
-            raft: quick(1),
-            ..ServerOptions::default()
-        };
-        Server::start(Counter::default(), options).expect("started")
-    });
-    servers.collect()
-}
-
-/// A server that can never lead by itself.
-fn lonely(name: &str, min_majority: usize) -> Server {
-    let options = ServerOptions {
-        name: name.into(),
-        raft: quick(min_majority),
-        ..ServerOptions::default()
-    };
-    Server::start(Counter::default(), options).expect("started")
-}
-
-/// Writes to whoever leads by now; what is refused was never proposed, so it is safe to try again.
-async fn write(servers: &[Server], command: &str) -> String {
-    eventually("a leader that accepts a write", async || {
-        for server in servers {
-            match server.write(command).await {
-                Ok(reply) => return Some(String::from_utf8(reply).expect("text")),
-                Err(error) => assert!(!error.is_unknown(), "{error}"),
-            }
-        }
-        None
-    })
-    .await
-}
-
 #[tokio::test]
 async fn exrafts_readme_story() {
-    let mut servers = start(2);
-    let third = lonely("raft3", 2);
+    let mut servers = start(2, |_| Counter::default());
+    let third = lonely(Counter::default(), "raft3", 2);
     let leader = servers[0].await_leader(PATIENCE).await.expect("a leader");
     assert_eq!(write(&servers, "5").await, "5");
 
@@ -122,7 +64,7 @@ async fn exrafts_readme_story() {
 
 #[tokio::test]
 async fn three_elect_a_leader_and_outlive_it() {
-    let mut servers = start(3);
+    let mut servers = start(3, |_| Counter::default());
     let leader = servers[0].await_leader(PATIENCE).await.expect("a leader");
     assert_eq!(write(&servers, "7").await, "7");
     let at = servers
@@ -135,7 +77,7 @@ async fn three_elect_a_leader_and_outlive_it() {
 
 #[tokio::test]
 async fn leadership_is_handed_over_by_a_graceful_stop_and_on_demand() {
-    let mut servers = start(3);
+    let mut servers = start(3, |_| Counter::default());
     write(&servers, "1").await;
     let leader = servers[0].await_leader(PATIENCE).await.expect("a leader");
     let leads = |servers: &[Server], id| servers.iter().position(|one| one.me().id == id);
@@ -163,8 +105,8 @@ async fn leadership_is_handed_over_by_a_graceful_stop_and_on_demand() {
 
 #[tokio::test]
 async fn alone_a_server_leads_unless_one_is_not_enough() {
-    let control = lonely("control", 1);
-    let third = lonely("raft3", 2);
+    let control = lonely(Counter::default(), "control", 1);
+    let third = lonely(Counter::default(), "raft3", 2);
     let leader = control.await_leader(PATIENCE).await.expect("itself");
     assert_eq!(leader.id, control.me().id);
     assert_eq!(write(std::slice::from_ref(&control), "3").await, "3");
@@ -178,7 +120,7 @@ async fn alone_a_server_leads_unless_one_is_not_enough() {
 
 #[tokio::test]
 async fn a_member_is_removed_by_its_name() {
-    let servers = start(3);
+    let servers = start(3, |_| Counter::default());
     write(&servers, "1").await;
     let leader = servers[0].await_leader(PATIENCE).await.expect("a leader");
     let at = servers

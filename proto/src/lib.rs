@@ -86,6 +86,8 @@ pub mod reason {
     pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
     /// This server has stopped applying and serving; others may serve.
     pub const QUARANTINED: &str = "QUARANTINED";
+    /// This server is set to answer no stale reads (ExRaft's `dirty_read: false`).
+    pub const DIRTY_READ_DISABLED: &str = "DIRTY_READ_DISABLED";
     /// The wait was given up; what was asked may still happen.
     pub const TIMED_OUT: &str = "TIMED_OUT";
 }

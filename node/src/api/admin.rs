@@ -7,19 +7,28 @@ use kontiki_proto::v1::admin_server::Admin;
 use kontiki_raft::{ChangeRequest, Index, Purpose};
 use tonic::{Request, Response, Status};
 
+use super::bounds::at_most;
 use super::data::finish;
 use super::error::ApiError;
 use super::patience;
 use super::text::{
-    cluster_id, invalid, server, server_id, servers, wire_configuration, wire_server, wire_status,
+    cluster_id, invalid, server, server_id, servers, wire_configuration, wire_inspection,
+    wire_server, wire_status,
 };
-use crate::driver::{Answer, Input, Refusal, Until};
+use crate::driver::{Answer, INSPECT_BYTES_MAX, Input, Refusal, Until};
 use crate::handle::{Failure, Handle, Reply};
 use crate::metrics::Method;
 
 /// Longest and usual wait for a leader, in milliseconds.
 const AWAIT_LEADER_MAX: u64 = 600_000;
 const AWAIT_LEADER_DEFAULT: u64 = 5_000;
+/// Bytes of a command that an inspection shows, if the request does not say.
+const INSPECT_PAYLOAD_DEFAULT: usize = 256;
+/// Bytes of the reason to stop.
+const REASON_BYTES_MAX: usize = 1024;
+/// Turns of the runtime in which the answer to whoever stops the server gets out. It may get lost all
+/// the same, as when the server crashes.
+const ANSWER_TURNS_MAX: usize = 64;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -56,6 +65,16 @@ impl AdminService {
             true => Ok(()),
             false => Err(ApiError::WrongCluster { mine, asked }),
         }
+    }
+
+    /// A request that names a server is meant for that incarnation only.
+    fn check_server(&self, asked: &str) -> Result<(), ApiError> {
+        let me = self.handle.server;
+        if asked.is_empty() || server_id("server_id", asked)? == me {
+            return Ok(());
+        }
+        let refusal = Refusal::WrongServer(me);
+        Err(ApiError::Admin(Failure::Refused(refusal)))
     }
 
     async fn bootstrap(
@@ -202,11 +221,7 @@ impl AdminService {
         let wait = self.patience(&request);
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
-        let me = self.handle.server;
-        if !request.server_id.is_empty() && server_id("server_id", &request.server_id)? != me {
-            let refusal = Refusal::WrongServer(me);
-            return Err(ApiError::Admin(Failure::Refused(refusal)));
-        }
+        self.check_server(&request.server_id)?;
         match self
             .ask(wait, |reply| Input::TriggerElection { reply })
             .await?
@@ -270,6 +285,53 @@ impl AdminService {
             .into_iter()
             .for_each(|one| self.handle.book.learn(one));
         Ok(v1::IntroduceResponse {})
+    }
+
+    async fn inspect(&self, request: Request<v1::InspectRequest>) -> Answered<v1::InspectResponse> {
+        let wait = self.patience(&request);
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        self.check_server(&request.server_id)?;
+        let payload_bytes_max = match request.payload_bytes_max as usize {
+            0 => INSPECT_PAYLOAD_DEFAULT,
+            asked if asked <= INSPECT_BYTES_MAX => asked,
+            asked => {
+                let right = format!("at most {INSPECT_BYTES_MAX}");
+                return Err(invalid("payload_bytes_max", &asked.to_string(), &right));
+            }
+        };
+        let input = |reply| Input::Inspect {
+            first: Index(request.first_index),
+            payload_bytes_max,
+            reply,
+        };
+        let answer = self.handle.ask_always(wait, input).await;
+        match answer.map_err(ApiError::Read)? {
+            Answer::Inspected(seen) => Ok(wire_inspection(*seen, &self.handle.book)),
+            _ => Err(ApiError::BadAnswer("an inspection's")),
+        }
+    }
+
+    fn stop_server(&self, request: v1::StopServerRequest) -> Answered<v1::StopServerResponse> {
+        self.check_cluster(&request.cluster_id)?;
+        self.check_server(&request.server_id)?;
+        at_most("reason", request.reason.len(), REASON_BYTES_MAX)?;
+        let v1::StopServerRequest {
+            reason, graceful, ..
+        } = request;
+        tracing::info!(reason, graceful, "told to stop");
+        let ending = self.handle.ending.clone();
+        match graceful {
+            true => ending.stop(Some(reason)),
+            // The answer first.
+            false => drop(tokio::spawn(async move {
+                for _ in 0..ANSWER_TURNS_MAX {
+                    tokio::task::yield_now().await;
+                }
+                ending.end(reason);
+            })),
+        }
+        Ok(v1::StopServerResponse {})
     }
 
     fn ping(&self) -> v1::PingResponse {
@@ -412,5 +474,20 @@ impl Admin for AdminService {
         _request: Request<v1::PingRequest>,
     ) -> Result<Response<v1::PingResponse>, Status> {
         finish(&self.handle, Method::Ping, Ok(self.ping()))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<v1::InspectRequest>,
+    ) -> Result<Response<v1::InspectResponse>, Status> {
+        finish(&self.handle, Method::Inspect, self.inspect(request).await)
+    }
+
+    async fn stop_server(
+        &self,
+        request: Request<v1::StopServerRequest>,
+    ) -> Result<Response<v1::StopServerResponse>, Status> {
+        let result = self.stop_server(request.into_inner());
+        finish(&self.handle, Method::StopServer, result)
     }
 }

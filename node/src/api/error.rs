@@ -144,7 +144,7 @@ impl ApiError {
             Self::Write(failure) | Self::Read(failure) | Self::Admin(failure) => match failure {
                 Failure::Refused(refusal) => classify_refusal(refusal),
                 Failure::Stopping => (Code::Unavailable, reason::STOPPING, Failed),
-                Failure::TimedOut(_) | Failure::Ended => match self {
+                Failure::TimedOut(_) | Failure::Ended(_) => match self {
                     Self::Write(_) => (Code::Unknown, reason::OUTCOME_UNKNOWN, Unknown),
                     // It changes nothing, so it has failed for good.
                     Self::Read(_) => (Code::DeadlineExceeded, reason::TIMED_OUT, Failed),
@@ -163,6 +163,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::NoLeader => (Unavailable, reason::NO_LEADER),
         Refusal::QuorumLost => (Unavailable, reason::QUORUM_LOST),
         Refusal::Transferring => (Unavailable, reason::TRANSFERRING),
+        Refusal::DirtyReadDisabled => (FailedPrecondition, reason::DIRTY_READ_DISABLED),
         Refusal::QueueFull { .. } => (ResourceExhausted, reason::QUEUE_FULL),
         Refusal::NotActivated => (FailedPrecondition, reason::NOT_ACTIVATED),
         Refusal::NotAMember => (FailedPrecondition, reason::NOT_A_MEMBER),

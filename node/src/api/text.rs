@@ -1,13 +1,13 @@
 //! Ids and descriptions between `kontiki.v1` and the inside.
 
 use kontiki_proto::v1;
-use kontiki_raft::{ClusterId, Purpose, Role, ServerId, Time};
+use kontiki_raft::{ClusterId, EntryKind, Index, Purpose, Role, ServerId, Time};
 
 use super::error::ApiError;
 use crate::address_book::{AddressBook, ServerRef};
 use crate::clock;
 use crate::config::is_address;
-use crate::driver::{ConfigurationStatus, PeerStatus, Status};
+use crate::driver::{ConfigurationStatus, Inspection, LogEntry, PeerStatus, Status};
 
 const RIGHT_ID: &str = "1 to 16 hexadecimal digits, not all 0";
 
@@ -163,5 +163,43 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         machine_versions_min: 0,
         machine_versions_max: 0,
         quarantine: String::new(),
+    }
+}
+
+pub(super) fn wire_inspection(seen: Inspection, book: &AddressBook) -> v1::InspectResponse {
+    let commit = seen.status.commit;
+    let entries = seen.entries.into_iter();
+    v1::InspectResponse {
+        status: Some(wire_status(&seen.status, book)),
+        voted_for: seen.vote.map(|id| id.to_string()).unwrap_or_default(),
+        entries: entries.map(|entry| wire_entry(entry, commit)).collect(),
+        next_index: seen.next.map_or(0, |next| next.0),
+    }
+}
+
+fn wire_entry(entry: LogEntry, commit: Index) -> v1::LogEntry {
+    let committed = entry.id.index <= commit;
+    let (kind, configuration) = match entry.kind {
+        EntryKind::Noop => (v1::EntryKind::Noop, None),
+        EntryKind::Command => (v1::EntryKind::Command, None),
+        EntryKind::Control => (v1::EntryKind::Control, None),
+        EntryKind::Configuration(configuration) => {
+            let status = ConfigurationStatus {
+                index: entry.id.index,
+                committed,
+                configuration: *configuration,
+            };
+            let wire = wire_configuration(&status);
+            (v1::EntryKind::Configuration, Some(wire))
+        }
+    };
+    v1::LogEntry {
+        index: entry.id.index.0,
+        term: entry.id.term.0,
+        kind: kind.into(),
+        committed,
+        payload: entry.payload,
+        payload_bytes: entry.payload_bytes as u64,
+        configuration,
     }
 }

@@ -45,12 +45,18 @@ pub struct Cli {
     /// Interval of heartbeats in milliseconds [default: 100].
     #[arg(long, value_name = "MS", env = "KONTIKI_HEARTBEAT_MS")]
     pub heartbeat_ms: Option<u64>,
-    /// Shortest election timeout in milliseconds; the longest is twice that [default: 1000].
+    /// Shortest election timeout in milliseconds [default: 1000].
     #[arg(long, value_name = "MS", env = "KONTIKI_ELECTION_TIMEOUT_MS")]
     pub election_timeout_ms: Option<u64>,
+    /// Longest election timeout in milliseconds [default: twice the shortest].
+    #[arg(long, value_name = "MS", env = "KONTIKI_ELECTION_TIMEOUT_MAX_MS")]
+    pub election_timeout_max_ms: Option<u64>,
     /// Raises this server's own quorum [default: 1].
     #[arg(long, value_name = "N", env = "KONTIKI_MIN_MAJORITY")]
     pub min_majority: Option<usize>,
+    /// Whether stale reads are answered [default: true].
+    #[arg(long, value_name = "BOOL", env = "KONTIKI_DIRTY_READ")]
+    pub dirty_read: Option<bool>,
     /// How a line of the log looks [default: text].
     #[arg(long, value_enum, env = "KONTIKI_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -49,7 +49,11 @@ impl Config {
         set(&mut self.raft.heartbeat_milliseconds, &cli.heartbeat_ms);
         let election = &mut self.raft.election_timeout_milliseconds;
         set(election, &cli.election_timeout_ms);
+        if cli.election_timeout_max_ms.is_some() {
+            self.raft.election_timeout_max_milliseconds = cli.election_timeout_max_ms;
+        }
         set(&mut self.raft.min_majority, &cli.min_majority);
+        set(&mut self.dirty_read, &cli.dirty_read);
         set(&mut self.log.format, &cli.log_format);
         set(&mut self.log.level, &cli.log_level);
     }
@@ -108,6 +112,16 @@ impl Config {
                 raft.heartbeat_milliseconds
             ),
         )?;
+        let longest = raft.election_timeout_max_milliseconds;
+        let shortest = raft.election_timeout_milliseconds;
+        source.range(
+            "raft.electionTimeoutMaxMilliseconds",
+            longest.unwrap_or(shortest),
+            shortest,
+            600_000,
+        )?;
+        let batch = raft.batch_entries_max as u64;
+        source.range("raft.batchEntriesMax", batch, 1, 1 << 20)?;
         source.range("raft.minMajority", raft.min_majority as u64, 1, 9)
     }
 
@@ -131,6 +145,12 @@ impl Config {
                 limits.pending_writes_max as u64,
                 1,
                 1 << 24,
+            ),
+            (
+                "limits.unappliedBytesMax",
+                limits.unapplied_bytes_max as u64,
+                1,
+                1 << 40,
             ),
             (
                 "limits.streamCommandsMax",
@@ -271,6 +291,10 @@ impl Source<'_> {
             "raft.electionTimeoutMilliseconds" if cli.election_timeout_ms.is_some() => {
                 ("--election-timeout-ms", "KONTIKI_ELECTION_TIMEOUT_MS")
             }
+            "raft.electionTimeoutMaxMilliseconds" if cli.election_timeout_max_ms.is_some() => (
+                "--election-timeout-max-ms",
+                "KONTIKI_ELECTION_TIMEOUT_MAX_MS",
+            ),
             "raft.minMajority" if cli.min_majority.is_some() => {
                 ("--min-majority", "KONTIKI_MIN_MAJORITY")
             }

@@ -27,6 +27,8 @@ pub struct Config {
     pub machine: MachineKind,
     /// The algorithm's settings.
     pub raft: RaftSettings,
+    /// Stale reads are answered (ExRaft's `dirty_read`). Default true; if false they are refused.
+    pub dirty_read: bool,
     /// Bounds.
     pub limits: Limits,
     /// Logs.
@@ -41,6 +43,7 @@ impl Default for Config {
             advertise: Advertise::default(),
             machine: MachineKind::default(),
             raft: RaftSettings::default(),
+            dirty_read: true,
             limits: Limits::default(),
             log: LogSettings::default(),
         }
@@ -106,8 +109,14 @@ impl MachineKind {
 pub struct RaftSettings {
     /// Interval of the leader's heartbeats. Default 100.
     pub heartbeat_milliseconds: u64,
-    /// Shortest election timeout, above the heartbeat; the longest is twice that. Default 1000.
+    /// Shortest election timeout, above the heartbeat. Default 1000.
     pub election_timeout_milliseconds: u64,
+    /// Longest election timeout, not below the shortest: each is drawn between the two. Default:
+    /// twice the shortest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub election_timeout_max_milliseconds: Option<u64>,
+    /// Entries of one append to another server (ExRaft's `batch_size`). Default 8192.
+    pub batch_entries_max: usize,
     /// Raises this server's own quorum. Default 1.
     pub min_majority: usize,
 }
@@ -117,6 +126,8 @@ impl Default for RaftSettings {
         Self {
             heartbeat_milliseconds: 100,
             election_timeout_milliseconds: 1000,
+            election_timeout_max_milliseconds: None,
+            batch_entries_max: 8192,
             min_majority: 1,
         }
     }
@@ -132,6 +143,9 @@ pub struct Limits {
     pub requests_max: usize,
     /// Writes that wait for their outcome; past it they are refused. Default 65536.
     pub pending_writes_max: usize,
+    /// Bytes of entries that are committed and that the machine has not applied yet; past it writes
+    /// are refused. Default 64 MiB.
+    pub unapplied_bytes_max: usize,
     /// Commands in flight on one WriteStream; past it the stream is not read. Default 4096.
     pub stream_commands_max: usize,
     /// Requests in flight on one client connection. Default 4096.
@@ -157,6 +171,7 @@ impl Default for Limits {
             command_bytes_max: 1 << 20,
             requests_max: 65536,
             pending_writes_max: 65536,
+            unapplied_bytes_max: 64 << 20,
             stream_commands_max: 4096,
             connection_requests_max: 4096,
             write_timeout_milliseconds: 10_000,
@@ -178,6 +193,9 @@ pub struct LogSettings {
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,kontiki_node=debug`.
     /// Default info.
     pub level: String,
+    /// Describe the server in full, at level `debug`, whenever its role, its leader or what is
+    /// committed changes (ExRaft's `debug`). Default false.
+    pub debug: bool,
 }
 
 impl Default for LogSettings {
@@ -185,6 +203,7 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::default(),
             level: "info".into(),
+            debug: false,
         }
     }
 }
@@ -203,11 +222,13 @@ pub enum LogFormat {
 impl Config {
     /// The driver's part.
     pub fn driver(&self, activate: bool) -> DriverConfig {
-        let election = Duration::from_millis(self.raft.election_timeout_milliseconds);
+        let shortest = self.raft.election_timeout_milliseconds;
+        let longest = self.raft.election_timeout_max_milliseconds;
         let raft = kontiki_raft::Config {
             heartbeat: Duration::from_millis(self.raft.heartbeat_milliseconds),
-            election_timeout_min: election,
-            election_timeout_max: election * 2,
+            election_timeout_min: Duration::from_millis(shortest),
+            election_timeout_max: Duration::from_millis(longest.unwrap_or(shortest * 2)),
+            append_entries_max: self.raft.batch_entries_max,
             min_majority: self.raft.min_majority,
             // The engine mixes the server's id in, which is as random as a seed can be.
             seed: 0,
@@ -218,6 +239,8 @@ impl Config {
             activate,
             pending_writes_max: self.limits.pending_writes_max,
             snapshots: SnapshotSettings::default(),
+            unapplied_bytes_max: self.limits.unapplied_bytes_max,
+            dirty_read: self.dirty_read,
         }
     }
 

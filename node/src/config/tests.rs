@@ -63,6 +63,30 @@ fn a_value_of_the_wrong_type_names_its_field() {
 }
 
 #[test]
+fn the_settings_reach_the_engine() {
+    let yaml = "dirtyRead: false
+raft:
+  heartbeatMilliseconds: 7
+  electionTimeoutMilliseconds: 70
+  electionTimeoutMaxMilliseconds: 700
+  batchEntriesMax: 100
+  minMajority: 2
+limits:
+  unappliedBytesMax: 9
+";
+    let driver = load(yaml, &[]).expect("valid").driver(false);
+    let milliseconds = Duration::from_millis;
+    let (raft, usual) = (&driver.raft, Config::default().driver(false).raft);
+    assert_eq!(raft.heartbeat, milliseconds(7));
+    assert_eq!(raft.election_timeout_min, milliseconds(70));
+    assert_eq!(raft.election_timeout_max, milliseconds(700));
+    assert_eq!((raft.append_entries_max, raft.min_majority), (100, 2));
+    assert_eq!((driver.unapplied_bytes_max, driver.dirty_read), (9, false));
+    // Unless it is given, the longest timeout is twice the shortest.
+    assert_eq!(usual.election_timeout_max, 2 * usual.election_timeout_min);
+}
+
+#[test]
 fn values_out_of_range_name_place_and_range() {
     let timeout = "raft:\n  heartbeatMilliseconds: 100\n  electionTimeoutMilliseconds: 100\n";
     for (yaml, flags, expected) in [
@@ -82,6 +106,11 @@ fn values_out_of_range_name_place_and_range() {
             &["--heartbeat-ms", "0"],
             "--heartbeat-ms (or KONTIKI_HEARTBEAT_MS): raft.heartbeatMilliseconds is \"0\", must \
              be 1 to 60000",
+        ),
+        (
+            "raft:\n  electionTimeoutMaxMilliseconds: 999\n",
+            &[],
+            "FILE:2: raft.electionTimeoutMaxMilliseconds is \"999\", must be 1000 to 600000",
         ),
         (
             "limits:\n  requestsMax: 1\n",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use kontiki_raft::Index;
+use kontiki_raft::{Index, Role};
 
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
@@ -31,6 +31,10 @@ pub(super) struct Applier<R> {
     applies: usize,
     /// Jobs given to a host on a thread and not done.
     jobs: usize,
+    roles: Roles,
+    /// Bytes of entries committed and not applied, as of the last turn.
+    unapplied_bytes: usize,
+    unapplied_bytes_max: usize,
     /// Confirmed reads of what is not submitted yet.
     reads: BTreeMap<Index, Vec<(Bytes, R)>>,
     reads_waiting: usize,
@@ -49,9 +53,21 @@ enum Home<R> {
     Thread,
 }
 
+/// What the machine is told of roles: one at a time, so that a busy one is not flooded with them.
+#[derive(Default)]
+struct Roles {
+    told: Option<Role>,
+    is_telling: bool,
+    /// The last that changed while it was being told another.
+    next: Option<Role>,
+}
+
 impl<R> Applier<R> {
     /// Answers the host as well if it is to live on a thread of its own.
-    pub(super) fn new(machine: Box<dyn StateMachine>) -> (Self, Option<Host>) {
+    pub(super) fn new(
+        machine: Box<dyn StateMachine>,
+        unapplied_bytes_max: usize,
+    ) -> (Self, Option<Host>) {
         let place = machine.place();
         let (validator, name) = (machine.validator(), machine.name());
         let versions = machine.versions();
@@ -71,6 +87,9 @@ impl<R> Applier<R> {
             quarantine: None,
             applies: 0,
             jobs: 0,
+            roles: Roles::default(),
+            unapplied_bytes: 0,
+            unapplied_bytes_max,
             reads: BTreeMap::new(),
             reads_waiting: 0,
             restoring_from: None,
@@ -121,6 +140,49 @@ impl<R> Applier<R> {
         let is_new = self.quarantine.is_none();
         self.quarantine.get_or_insert(why);
         is_new
+    }
+
+    /// Looks at how far the machine is behind.
+    pub(super) fn measure(&mut self, log: &PayloadLog, commit: Index) {
+        self.unapplied_bytes = log.bytes(self.applied(), commit);
+    }
+
+    /// Refuses once the machine is too far behind.
+    pub(super) fn check_backlog(&self) -> Result<(), Refusal> {
+        if self.unapplied_bytes < self.unapplied_bytes_max {
+            return Ok(());
+        }
+        Err(Refusal::QueueFull {
+            what: "backlog of the machine in bytes",
+            max: self.unapplied_bytes_max,
+        })
+    }
+
+    /// The role changed: the job that tells the machine, unless it is being told another; then only
+    /// the last of the changes follows.
+    pub(super) fn tell(&mut self, role: Role) -> Option<Job<R>> {
+        if self.quarantine.is_some() {
+            return None;
+        }
+        self.roles.next = Some(role);
+        self.next_role()
+    }
+
+    /// The machine was told a role: the job that tells it the next.
+    pub(super) fn on_told(&mut self) -> Option<Job<R>> {
+        self.roles.is_telling = false;
+        self.next_role()
+    }
+
+    fn next_role(&mut self) -> Option<Job<R>> {
+        if self.roles.is_telling {
+            return None;
+        }
+        let told = self.roles.told;
+        let role = self.roles.next.take().filter(|next| Some(*next) != told)?;
+        self.roles.told = Some(role);
+        self.roles.is_telling = true;
+        Some(Job::Role(role))
     }
 
     /// The next batch for the host, of what is committed; `None` if there is none, or it has enough.

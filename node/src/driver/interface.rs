@@ -8,6 +8,7 @@ use kontiki_raft::{
     ServerId, Term, Time,
 };
 
+use super::inspect::Inspection;
 use crate::host::{Done, Host, Job, Quarantine};
 use crate::machine::{Effect, Version};
 
@@ -126,6 +127,15 @@ pub enum Input<R> {
     Done(Done<R>),
     /// The host is back from [`Output::Away`].
     Back(Box<Host>, Done<R>),
+    /// Show context and log. Answer: `Inspected`.
+    Inspect {
+        /// The first entry of interest; an earlier one than is held stands for the first held.
+        first: Index,
+        /// Bytes of a command that are shown; the rest is cut off.
+        payload_bytes_max: usize,
+        /// Who asks.
+        reply: R,
+    },
     /// Describe yourself. Answer: `Status`.
     Status {
         /// Who asks.
@@ -214,6 +224,8 @@ pub enum Answer {
     Triggered(Term),
     /// A description.
     Status(Box<Status>),
+    /// Context and log.
+    Inspected(Box<Inspection>),
 }
 
 /// Why a request was not done. All but [`Refusal::OutcomeUnknown`] mean *failed*: nothing of it was
@@ -232,6 +244,9 @@ pub enum Refusal {
     /// Leadership is being handed over.
     #[error("leadership is being handed over")]
     Transferring,
+    /// Stale reads are disabled on this server (ExRaft's `dirty_read: false`).
+    #[error("stale reads are disabled on this server; read linearizably, from the leader")]
+    DirtyReadDisabled,
     /// A bounded queue is full.
     #[error("the {what} is full ({max})")]
     QueueFull {

@@ -55,7 +55,7 @@ impl PayloadLog {
     }
 
     /// Bytes of all entries held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn total_bytes(&self) -> usize {
         self.bytes
     }
 
@@ -178,6 +178,21 @@ impl PayloadLog {
         end
     }
 
+    /// Bytes of the entries after `after`, through `through`.
+    pub(super) fn bytes(&self, after: Index, through: Index) -> usize {
+        let first = after.next();
+        let Some(start) = (first <= through).then(|| self.chunk_of(first)).flatten() else {
+            return 0;
+        };
+        let chunks = self.chunks.range(start..);
+        let chunks = chunks.take_while(|chunk| chunk.first <= through);
+        let size = |chunk: &Chunk| {
+            let from = chunk.offset(first.max(chunk.first));
+            chunk.offset(through.min(chunk.last()).next()) - from
+        };
+        chunks.map(size).sum()
+    }
+
     /// The entries `first..=last` as they are sent; empty if `last` is before `first`.
     pub(super) fn encoded(&mut self, first: Index, last: Index) -> Bytes {
         if last < first {
@@ -258,6 +273,8 @@ mod tests {
                 rest = &rest[decoded.size..];
             }
             assert!(rest.is_empty());
+            let after = Index(first - 1);
+            assert_eq!(log.bytes(after, Index(last)), batch.len());
         }
     }
 

@@ -4,7 +4,7 @@
 //! batch. It has no thread, clock or socket; the node's loop and the simulator run the same code.
 //! In memory mode what is appended counts as persistent at once.
 //!
-//! - `exchange` messages in and out; `serve` requests; `view` what others may see;
+//! - `exchange` messages in and out; `serve` requests; `view` and `inspect` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are;
 //! - `requests` who waits for what;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
@@ -13,6 +13,7 @@
 mod applier;
 mod exchange;
 mod incoming;
+mod inspect;
 mod interface;
 mod log;
 mod outgoing;
@@ -32,6 +33,7 @@ use requests::{Asked, Requests};
 use samples::Samples;
 use snapshots::Snapshots;
 
+pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
 pub use samples::Stage;
 
@@ -52,6 +54,10 @@ pub struct DriverConfig {
     pub pending_writes_max: usize,
     /// How snapshots travel.
     pub snapshots: SnapshotSettings,
+    /// Bytes of entries committed and not applied; past it a leader refuses writes.
+    pub unapplied_bytes_max: usize,
+    /// Stale reads are answered.
+    pub dirty_read: bool,
 }
 
 /// One server: engine, payloads, machine, and those who wait.
@@ -62,6 +68,7 @@ pub struct Driver<R> {
     requests: Requests<R>,
     snapshots: Snapshots,
     activate: bool,
+    dirty_read: bool,
     cluster: Option<ClusterId>,
     /// The initial voters, if it was this server that was told.
     bootstrapped: Option<Vec<ServerId>>,
@@ -84,7 +91,7 @@ impl<R> Driver<R> {
         machine: Box<dyn StateMachine>,
         now: Time,
     ) -> (Self, Option<Host>) {
-        let (applier, host) = Applier::new(machine);
+        let (applier, host) = Applier::new(machine, config.unapplied_bytes_max);
         let tail_bytes = config.raft.log_tail_bytes;
         let raft = Raft::new(server, config.raft, now);
         let standing = Standing {
@@ -99,6 +106,7 @@ impl<R> Driver<R> {
             requests: Requests::new(config.pending_writes_max),
             snapshots: Snapshots::new(config.snapshots),
             activate: config.activate,
+            dirty_read: config.dirty_read,
             cluster: None,
             bootstrapped: None,
             activate_entry: None,
@@ -211,6 +219,15 @@ impl<R> Driver<R> {
                     self.give(job, outputs);
                 }
             }
+            Input::Inspect {
+                first,
+                payload_bytes_max,
+                reply,
+            } => {
+                let inspection = self.inspect(first, payload_bytes_max);
+                let answer = Answer::Inspected(Box::new(inspection));
+                outputs.push(Output::Reply(reply, Ok(answer)));
+            }
             Input::Status { reply } => {
                 let status = Answer::Status(Box::new(self.status()));
                 outputs.push(Output::Reply(reply, Ok(status)));
@@ -229,6 +246,7 @@ impl<R> Driver<R> {
         while let Some(job) = self.applier.next_batch(&mut self.log, commit) {
             self.give(job, outputs);
         }
+        self.applier.measure(&self.log, commit);
         for (query, reply) in self.applier.take_reads() {
             match self.applier.quarantine().cloned() {
                 Some(why) => self.answer(reply, Err(Refusal::Quarantined(why)), outputs),
@@ -259,7 +277,11 @@ impl<R> Driver<R> {
             Done::Told(mut effects) => {
                 let effects = effects.take().into_iter().map(|(_, effect)| effect);
                 outputs.extend(effects.map(Output::Effect));
+                if let Some(job) = self.applier.on_told() {
+                    self.give(job, outputs);
+                }
             }
+            Done::Stopped => {}
             Done::Snapshot { to, view } => self.on_snapshot_taken(to, view),
             Done::Restored(result) => self.on_restored(result, outputs),
             Done::Quarantined(why) => {
@@ -358,8 +380,10 @@ impl<R> Driver<R> {
             return;
         }
         let was = std::mem::replace(&mut self.standing, standing);
-        if standing.role != was.role && self.applier.quarantine().is_none() {
-            self.give(Job::Role(standing.role), outputs);
+        if standing.role != was.role
+            && let Some(job) = self.applier.tell(standing.role)
+        {
+            self.give(job, outputs);
         }
         self.counters.elected +=
             u64::from(standing.role == Role::Leader && was.role != Role::Leader);

@@ -65,6 +65,7 @@ impl<R> Driver<R> {
                 return Err(Refusal::NotActivated);
             }
             self.requests.check_room_for_write()?;
+            self.applier.check_backlog()?;
             self.applier.validate(command)
         } else {
             Err(self.not_leader())
@@ -109,6 +110,9 @@ impl<R> Driver<R> {
     }
 
     pub(super) fn read_stale(&mut self, query: Bytes, reply: R, outputs: &mut Vec<Output<R>>) {
+        if !self.dirty_read {
+            return self.answer(reply, Err(Refusal::DirtyReadDisabled), outputs);
+        }
         if self.raft.role() == Role::Joiner {
             return self.answer(reply, Err(Refusal::NotAMember), outputs);
         }

@@ -62,7 +62,7 @@ impl<R> Driver<R> {
             term_committed: self.raft.is_term_committed(),
             receiving: self.snapshots.receiving(),
             snapshot_refusal: self.snapshots.refusal().map(str::to_owned),
-            log_bytes: self.log.bytes(),
+            log_bytes: self.log.total_bytes(),
             machine: self.applier.name(),
             version: host.version,
             versions: self.applier.versions(),

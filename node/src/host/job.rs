@@ -54,7 +54,7 @@ pub enum Done<R> {
         /// The machine is in quarantine.
         quarantine: Option<Quarantine>,
     },
-    /// The machine was told something; these effects run whatever the role.
+    /// The machine was told its role; these effects run whatever it is.
     Told(Effects),
     /// The state is frozen.
     Snapshot {
@@ -65,6 +65,8 @@ pub enum Done<R> {
     },
     /// The state is taken over; or it could not be, the text says why, and the own is still there.
     Restored(Result<HostStatus, String>),
+    /// The machine was told that the server ends.
+    Stopped,
     /// The machine panicked, now or before.
     Quarantined(Quarantine),
 }

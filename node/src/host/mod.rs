@@ -110,7 +110,7 @@ impl Host {
                 }
             }
             Job::Stop(reason) => match self.guarded("stop", |host| host.machine.stop(&reason)) {
-                Ok(()) => Done::Told(Effects::default()),
+                Ok(()) => Done::Stopped,
                 Err(why) => Done::Quarantined(why),
             },
         }

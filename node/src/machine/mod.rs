@@ -77,12 +77,16 @@ pub enum StopReason {
 ///
 /// # When it misbehaves
 ///
-/// - *It panics* in `apply`, `read`, `on_configuration` or `restore`: the server is quarantined. It
-///   stops applying, campaigning and serving, keeps its memory, and says so in its status. If the
-///   command makes every server panic, all of them stop before it, and nothing is lost.
-/// - *It takes long*: with [`Place::Thread`] nothing but its own answers waits. Writes are refused
-///   with `RESOURCE_EXHAUSTED` once too much is committed and not applied.
-/// - *An effect fails*: counted and logged; the write stands.
+/// - *It panics* in any call: the server is quarantined. The machine is never called again; the
+///   server stops applying, campaigning and serving, goes on storing and voting, keeps its memory,
+///   and says why in its status. A leader gives way to another server, which applies what was
+///   committed; the write whose answer was due is *unknown*. If a command makes every machine panic,
+///   all servers stop before it, and nothing is lost: the log can be inspected.
+/// - *It takes long*: with [`Place::Thread`] nothing but its own answers waits; the server keeps its
+///   office. A leader refuses writes (`RESOURCE_EXHAUSTED`) while more than
+///   `limits.unapplied_bytes_max` bytes are committed and not applied; a follower is not waited for.
+///   With [`Place::Inline`] everything waits, and the server is taken for dead.
+/// - *An effect fails or panics*: counted in `kontiki_effects_total` and logged; the write stands.
 #[expect(unused_variables, reason = "the defaults look at nothing")]
 pub trait StateMachine: Send {
     /// Its name in status and manifests, lower case.
@@ -133,7 +137,8 @@ pub trait StateMachine: Send {
     }
 
     /// This server's role changed (ExRaft's `transition`). It is not replicated: the state that
-    /// commands see must not depend on it. Its effects run whatever the role.
+    /// commands see must not depend on it. Its effects run whatever the role. A machine that is busy
+    /// is told the last of the changes it missed, not each.
     fn on_role(&mut self, role: Role, effects: &mut Effects) {}
 
     /// The state as it is now, to be written out while `apply` goes on. Must be cheap, ideally O(1):
@@ -149,6 +154,7 @@ pub trait StateMachine: Send {
     /// Bytes of memory that the state takes, roughly.
     fn size(&self) -> usize;
 
-    /// The server ends (ExRaft's `terminate`). Not called when the process is killed.
+    /// The server ends (ExRaft's `terminate`). Not called when the process is killed, or when a server
+    /// inside a program is dropped without being stopped.
     fn stop(&mut self, reason: &StopReason) {}
 }

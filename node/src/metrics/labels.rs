@@ -40,6 +40,8 @@ methods! {
     Status "kontiki.v1.Admin/Status"
     Introduce "kontiki.v1.Admin/Introduce"
     Ping "kontiki.v1.Admin/Ping"
+    Inspect "kontiki.v1.Admin/Inspect"
+    StopServer "kontiki.v1.Admin/StopServer"
 }
 
 impl Method {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod embedded;
+pub mod probe;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};

@@ -79,6 +79,11 @@ fn every_refusal_of_a_write() {
             Unavailable,
             "QUARANTINED",
         ),
+        (
+            Refusal::DirtyReadDisabled,
+            FailedPrecondition,
+            "DIRTY_READ_DISABLED",
+        ),
     ] {
         let expected = (code, reason.into(), "FAILED".into());
         assert_eq!(seen(&ApiError::Write(Failure::Refused(refusal))), expected);
@@ -90,7 +95,10 @@ fn every_refusal_of_a_write() {
 
 #[test]
 fn a_wait_that_ends_leaves_a_write_unknown_and_a_read_failed() {
-    for failure in [Failure::TimedOut(Duration::from_secs(1)), Failure::Ended] {
+    for failure in [
+        Failure::TimedOut(Duration::from_secs(1)),
+        Failure::Ended(Some("told to".into())),
+    ] {
         let write = ApiError::Write(failure.clone());
         let unknown = (Code::Unknown, "OUTCOME_UNKNOWN".into(), "UNKNOWN".into());
         assert_eq!(seen(&write), unknown);
