@@ -9,10 +9,10 @@ use tonic::transport::Channel;
 use kontiki_proto::v1::admin_client::AdminClient;
 use kontiki_proto::v1::{
     ActivateRequest, ActivateResponse, AddServerRequest, AwaitLeaderRequest, AwaitLeaderResponse,
-    BootstrapRequest, ChangeResponse, Configuration, IntroduceRequest, PingRequest, PingResponse,
-    RemoveServerRequest, ReplaceServerRequest, Role, Server, StatusRequest, StatusResponse,
-    TransferLeadershipRequest, TransferLeadershipResponse, TriggerElectionRequest,
-    TriggerElectionResponse,
+    BootstrapRequest, ChangeResponse, Configuration, InspectRequest, InspectResponse,
+    IntroduceRequest, PingRequest, PingResponse, RemoveServerRequest, ReplaceServerRequest, Role,
+    Server, StatusRequest, StatusResponse, StopServerRequest, TransferLeadershipRequest,
+    TransferLeadershipResponse, TriggerElectionRequest, TriggerElectionResponse,
 };
 
 use crate::router::{Kind, Port, Router};
@@ -122,6 +122,41 @@ impl Admin {
                 admin(channel).ping(PingRequest {}).await
             })
             .await
+    }
+
+    /// What one server knows, and a page of its log; asked once.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: looking changes nothing.
+    pub async fn inspect(
+        &self,
+        endpoint: &Address,
+        request: InspectRequest,
+    ) -> Result<InspectResponse, Error> {
+        self.router
+            .call_once(endpoint, Kind::Read, |channel| {
+                let request = request.clone();
+                async move { admin(channel).inspect(request).await }
+            })
+            .await
+    }
+
+    /// Ends one server's process.
+    ///
+    /// # Errors
+    /// Any of [`Error`]. [`Error::Unknown`] may be the end itself, which cut the answer off.
+    pub async fn stop_server(
+        &self,
+        endpoint: &Address,
+        request: StopServerRequest,
+    ) -> Result<(), Error> {
+        self.router
+            .call_once(endpoint, Kind::Write, |channel| {
+                let request = request.clone();
+                async move { admin(channel).stop_server(request).await }
+            })
+            .await
+            .map(|_| ())
     }
 
     /// Who is in the cluster, by the word of the leader of the highest term, or of the server that

@@ -135,6 +135,12 @@ impl Service for Node {
     async fn ping(&self, _: Request<PingRequest>) -> Answer<PingResponse> {
         self.own("ping")
     }
+    async fn inspect(&self, _: Request<InspectRequest>) -> Answer<InspectResponse> {
+        self.own("inspect")
+    }
+    async fn stop_server(&self, _: Request<StopServerRequest>) -> Answer<StopServerResponse> {
+        self.own("stop_server")
+    }
 }
 
 #[tokio::test]
@@ -191,9 +197,21 @@ async fn what_one_server_does_is_asked_of_that_one() {
         .await
         .unwrap();
     admin.ping(&at).await.unwrap();
+    admin.inspect(&at, InspectRequest::default()).await.unwrap();
+    admin
+        .stop_server(&at, StopServerRequest::default())
+        .await
+        .unwrap();
     assert_eq!(
         other.asked(),
-        ["bootstrap", "introduce", "trigger_election", "ping"]
+        [
+            "bootstrap",
+            "introduce",
+            "trigger_election",
+            "ping",
+            "inspect",
+            "stop_server"
+        ]
     );
     assert!(one.asked().is_empty());
 }

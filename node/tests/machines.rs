@@ -13,6 +13,8 @@ use futures::{FutureExt, StreamExt};
 use kontiki_node::driver::{PeerStatus, Refusal, Status};
 use kontiki_node::host::JOBS_MAX;
 use kontiki_node::{Error, Index, Role, Server, ServerOptions};
+use kontiki_proto::v1;
+use kontiki_proto::v1::admin_client::AdminClient;
 
 fn strings(count: usize) -> Vec<Strings> {
     (0..count).map(|_| Strings::default()).collect()
@@ -140,6 +142,17 @@ async fn a_command_that_makes_every_machine_panic_stops_all_before_it() {
         let fatal = at(b"panic").expect("it is in the log").id.index;
         assert!(log.status.applied < fatal && log.status.commit >= fatal);
         assert!(at(b"before").is_some() && at(b"after").is_none());
+        // Over gRPC, too.
+        let address = format!("http://{}", server.me().peer_address);
+        let mut admin = AdminClient::connect(address).await.expect("it listens");
+        let request = v1::InspectRequest::default();
+        let seen = admin
+            .inspect(request)
+            .await
+            .expect("inspected")
+            .into_inner();
+        let shown = seen.entries.iter().map(|entry| &entry.payload);
+        assert!(shown.eq(log.entries.iter().map(|entry| &entry.payload)));
     }
 }
 

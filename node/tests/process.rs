@@ -101,6 +101,35 @@ async fn an_idle_node_is_small_and_its_metrics_are_well_formed() {
     assert!(node.resident() < 20 << 10, "{} KiB", node.resident());
 }
 
+/// ExRaft's `stop_server`, of a daemon: it ends as if by a signal, and the others go on.
+#[tokio::test]
+async fn a_daemon_is_stopped_over_admin() {
+    for graceful in [false, true] {
+        let (mut nodes, leader) = cluster(3).await;
+        let mut admin = nodes[leader].admin().await;
+        let mut request = v1::StopServerRequest {
+            server_id: nodes[(leader + 1) % 3].server_id.clone(),
+            reason: "maintenance".into(),
+            graceful,
+            ..v1::StopServerRequest::default()
+        };
+        let refused = admin.stop_server(request.clone()).await;
+        refused.expect_err("another server is named");
+        request.server_id = nodes[leader].server_id.clone();
+        admin.stop_server(request).await.expect("answered first");
+        let mut stopped = nodes.remove(leader);
+        let status = eventually("it ends", async || {
+            stopped.child.try_wait().expect("a child")
+        });
+        assert_eq!(status.await.code(), Some(0));
+        eventually("another leads", async || {
+            let statuses = [nodes[0].status().await, nodes[1].status().await];
+            statuses.iter().any(|status| status.serving).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Values that a node holds must not pin the buffers that they were received in.
 #[tokio::test]
 async fn memory_is_bounded_by_what_is_stored() {

@@ -276,3 +276,23 @@ async fn health_and_reflection_are_on_both_ports() {
         );
     }
 }
+
+#[tokio::test]
+async fn stale_reads_are_refused_where_they_are_disabled() {
+    let (nodes, leader) = cluster_with(1, &["--dirty-read", "false"]).await;
+    let mut kv = kv(&nodes[leader]).await;
+    kv.put(put("k", "v")).await.expect("written");
+    let get = |consistency: v1::Consistency| GetRequest {
+        key: "k".into(),
+        consistency: consistency.into(),
+    };
+    let status = kv.get(get(v1::Consistency::Stale)).await;
+    let expected = (
+        Code::FailedPrecondition,
+        reason::DIRTY_READ_DISABLED.into(),
+        "FAILED".into(),
+    );
+    assert_eq!(seen(&status.expect_err("disabled")), expected);
+    let read = kv.get(get(v1::Consistency::Linearizable)).await;
+    assert!(read.expect("read").into_inner().found);
+}

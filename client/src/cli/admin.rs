@@ -73,19 +73,7 @@ pub async fn transfer_leadership(
 }
 
 pub async fn trigger_election(admin: &Admin, trigger: TriggerElection) -> Result<Shown, Failure> {
-    let endpoint = match (&trigger.server, admin.endpoints()) {
-        (None, [only]) => only.clone(),
-        (None, several) => {
-            return Err(Failure::Usage {
-                message: format!(
-                    "which of the {} --admin-endpoints is to campaign? Give its server id, which \
-                     `kontiki status` shows",
-                    several.len()
-                ),
-            });
-        }
-        (Some(id), _) => endpoint_of(id, admin.status().await)?,
-    };
+    let endpoint = chosen(admin, trigger.server.as_deref(), "is to campaign").await?;
     let request = TriggerElectionRequest {
         server_id: trigger.server.unwrap_or_default(),
         ..TriggerElectionRequest::default()
@@ -103,6 +91,25 @@ pub async fn await_leader(admin: &Admin, timeout: Duration) -> Result<Shown, Fai
         json!({ "leader": server_value(&leader), "term": answer.term }),
         text,
     ))
+}
+
+/// The endpoint of the server that is meant: the only one, unless its id is given.
+pub(super) async fn chosen(
+    admin: &Admin,
+    server: Option<&str>,
+    what: &str,
+) -> Result<Address, Failure> {
+    match (server, admin.endpoints()) {
+        (None, [only]) => Ok(only.clone()),
+        (None, several) => Err(Failure::Usage {
+            message: format!(
+                "which of the {} --admin-endpoints {what}? Give its server id, which `kontiki \
+                 status` shows",
+                several.len()
+            ),
+        }),
+        (Some(id), _) => endpoint_of(id, admin.status().await),
+    }
 }
 
 /// The endpoint behind which a server is.
@@ -177,7 +184,7 @@ fn status_row(endpoint: &Address, status: &StatusResponse) -> [String; 9] {
     ]
 }
 
-fn status_value(endpoint: &Address, status: &StatusResponse) -> Value {
+pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value {
     let progress: Vec<Value> = status
         .progress
         .iter()
@@ -305,7 +312,7 @@ fn show_change(configuration: Option<Configuration>) -> Shown {
     )
 }
 
-fn configuration_value(configuration: &Configuration) -> Value {
+pub(super) fn configuration_value(configuration: &Configuration) -> Value {
     let learners: Vec<Value> = configuration
         .learners
         .iter()
@@ -326,7 +333,7 @@ fn configuration_value(configuration: &Configuration) -> Value {
     })
 }
 
-fn server_value(server: &Server) -> Value {
+pub(super) fn server_value(server: &Server) -> Value {
     json!({
         "server_id": server.server_id,
         "node": server.node,
@@ -335,14 +342,14 @@ fn server_value(server: &Server) -> Value {
     })
 }
 
-fn own_id(status: &StatusResponse) -> &str {
+pub(super) fn own_id(status: &StatusResponse) -> &str {
     status
         .server
         .as_ref()
         .map_or("", |server| &server.server_id)
 }
 
-fn role(status: &StatusResponse) -> &'static str {
+pub(super) fn role(status: &StatusResponse) -> &'static str {
     match status.role() {
         Role::Unspecified => "unknown",
         Role::Joiner => "joiner",

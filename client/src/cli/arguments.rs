@@ -86,6 +86,12 @@ pub enum Command {
     TransferLeadership(TransferLeadership),
     /// Make one server campaign at once
     TriggerElection(TriggerElection),
+    /// Show what one server knows, and its log
+    Inspect(Inspect),
+    /// Ask every one of --admin-endpoints whether it is there
+    Ping,
+    /// End the process of one server (on Kubernetes its container starts again, without its state)
+    StopServer(StopServer),
     /// Wait until a leader is known, for --timeout at most
     AwaitLeader,
     /// Write unique keys as fast as asked, and measure
@@ -226,6 +232,35 @@ pub struct TriggerElection {
     /// Id of the server, one behind --admin-endpoints; without it the only endpoint's
     #[arg(value_parser = server_id)]
     pub server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Id of the server, one behind --admin-endpoints; without it the only endpoint's
+    #[arg(value_parser = server_id)]
+    pub server: Option<String>,
+    /// First entry to show
+    #[arg(long, default_value_t = 1)]
+    pub from: u64,
+    /// At most this many entries; 0: all
+    #[arg(long, default_value_t = 256)]
+    pub limit: usize,
+    /// Bytes of each command to show
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub bytes: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct StopServer {
+    /// Id of the server, one behind --admin-endpoints; without it the only endpoint's
+    #[arg(value_parser = server_id)]
+    pub server: Option<String>,
+    /// What its machine, its log and waiting calls are told
+    #[arg(long, default_value = "told to by `kontiki stop-server`")]
+    pub reason: String,
+    /// Hand leadership over and answer what is pending first
+    #[arg(long)]
+    pub graceful: bool,
 }
 
 #[derive(Debug, Args)]

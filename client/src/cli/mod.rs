@@ -5,6 +5,7 @@ mod admin;
 mod arguments;
 mod bytes;
 mod failure;
+mod inspect;
 mod kv;
 mod load;
 mod shown;
@@ -59,6 +60,9 @@ async fn answer(arguments: Arguments) -> Result<Shown, Failure> {
             admin::transfer_leadership(&admin()?, transfer).await
         }
         Command::TriggerElection(trigger) => admin::trigger_election(&admin()?, trigger).await,
+        Command::Inspect(asked) => inspect::inspect(&admin()?, asked).await,
+        Command::Ping => inspect::ping(&admin()?).await,
+        Command::StopServer(stop) => inspect::stop_server(&admin()?, stop).await,
         Command::AwaitLeader => admin::await_leader(&admin()?, arguments.timeout).await,
         Command::Load(load) => load::run(&arguments.endpoints, options.clone(), load).await,
         Command::Completions { shell } => Ok(completions(shell)),

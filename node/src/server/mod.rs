@@ -294,6 +294,13 @@ impl Server {
         self.node.end(reason.into()).await;
     }
 
+    /// Waits until the server has ended, whoever ended it (`Admin.StopServer` may have), and answers
+    /// the reason if there was one.
+    pub async fn ended(&self) -> Option<String> {
+        self.node.ended().await;
+        self.handle().ending.reason().map(str::to_owned)
+    }
+
     /// Hands leadership over, answers what is pending, and ends. Idempotent.
     pub async fn stop_gracefully(&self) {
         self.node.stop().await;
