@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::embedded::{leading, lonely, start_with, write};
+use common::embedded::{leading, lonely, probes, start_with, write};
 use common::probe::{Probe, Strings};
 use common::{PATIENCE, eventually};
 use futures::stream::FuturesUnordered;
@@ -18,14 +18,6 @@ use kontiki_proto::v1::admin_client::AdminClient;
 
 fn strings(count: usize) -> Vec<Strings> {
     (0..count).map(|_| Strings::default()).collect()
-}
-
-/// Probes on threads of their own; where the leader is.
-async fn probes(count: usize) -> (Vec<Server>, Vec<Strings>, usize) {
-    let strings = strings(count);
-    let servers = start_with(count, |at| Probe::new(&strings[at]), |_, _| {});
-    let leader = leading(&servers).await;
-    (servers, strings, leader)
 }
 
 async fn status(server: &Server) -> Status {
@@ -166,6 +158,18 @@ async fn a_machine_that_panics_in_read_is_not_asked_again() {
     quarantined(&sick).await;
     assert_eq!(write(&servers, "after").await, "2");
     assert!(is_quarantined(&sick.read_dirty("").await));
+}
+
+#[tokio::test]
+async fn a_validator_that_panics_refuses_the_command() {
+    let (servers, _, leader) = probes(1).await;
+    let before = status(&servers[leader]).await.last;
+    let written = servers[leader].write("panic in validator").await;
+    let refused = matches!(&written, Err(Error::Refused(Refusal::RefusedByMachine(_))));
+    assert!(refused, "{written:?}");
+    let now = status(&servers[leader]).await;
+    assert_eq!((now.last, now.quarantine), (before, None));
+    assert_eq!(servers[leader].write("a").await.expect("written"), b"1");
 }
 
 /// Value of a metric, named with its labels.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, Role};
@@ -9,7 +10,7 @@ use kontiki_raft::{Index, Role};
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
 use crate::host::{Done, Host, HostStatus, JOBS_MAX, Job, Quarantine};
-use crate::machine::{Place, StateMachine, Validator, Version};
+use crate::machine::{Place, Refused, StateMachine, Validator, Version};
 
 /// Bytes of entries handed to the host at once, unless one entry is larger.
 const APPLY_BYTES_MAX: usize = 1 << 20;
@@ -98,8 +99,13 @@ impl<R> Applier<R> {
     }
 
     pub(super) fn validate(&self, command: &[u8]) -> Result<(), Refusal> {
-        (self.validator)(self.status.version, command)
-            .map_err(|why| Refusal::RefusedByMachine(why.0))
+        let version = self.status.version;
+        // It has no part in the state, so a panic costs no more than the command.
+        let validate = AssertUnwindSafe(|| (self.validator)(version, command));
+        let valid = catch_unwind(validate);
+        let valid =
+            valid.unwrap_or_else(|_| Err(Refused("the machine's validator panicked".into())));
+        valid.map_err(|why| Refusal::RefusedByMachine(why.0))
     }
 
     pub(super) fn name(&self) -> &'static str {

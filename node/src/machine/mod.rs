@@ -77,7 +77,8 @@ pub enum StopReason {
 ///
 /// # When it misbehaves
 ///
-/// - *It panics* in any call: the server is quarantined. The machine is never called again; the
+/// - *Its validator panics*: the command is refused, as if the validator had said so.
+/// - *It panics* in any other call: the server is quarantined. The machine is never called again; the
 ///   server stops applying, campaigning and serving, goes on storing and voting, keeps its memory,
 ///   and says why in its status. A leader gives way to another server, which applies what was
 ///   committed; the write whose answer was due is *unknown*. If a command makes every machine panic,

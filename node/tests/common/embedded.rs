@@ -3,10 +3,13 @@
 use std::net::TcpListener;
 
 use kontiki_node::config::RaftSettings;
+use kontiki_node::driver::Refusal;
 use kontiki_node::machine::StateMachine;
-use kontiki_node::{Server, ServerOptions};
+use kontiki_node::machine::counter::Counter;
+use kontiki_node::{Error, Server, ServerOptions, ServerRef};
 
 use super::eventually;
+use super::probe::{Probe, Strings};
 
 /// Short timeouts, for tests in which leaders come and go.
 pub fn quick(min_majority: usize) -> RaftSettings {
@@ -102,4 +105,33 @@ pub async fn write(servers: &[Server], command: &str) -> String {
         None
     })
     .await
+}
+
+/// A cluster of counters with a leader; which it is.
+pub async fn counters(count: usize) -> (Vec<Server>, usize) {
+    let servers = start_with(count, |_| Counter::default(), |_, _| {});
+    let leader = leading(&servers).await;
+    (servers, leader)
+}
+
+/// A cluster of probes; where the leader is.
+pub async fn probes(count: usize) -> (Vec<Server>, Vec<Strings>, usize) {
+    let strings: Vec<Strings> = (0..count).map(|_| Strings::default()).collect();
+    let servers = start_with(count, |at| Probe::new(&strings[at]), |_, _| {});
+    let leader = leading(&servers).await;
+    (servers, strings, leader)
+}
+
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
+    match result {
+        Err(Error::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub fn redirect<T: std::fmt::Debug>(result: Result<T, Error>) -> ServerRef {
+    match result {
+        Err(Error::NotLeader { leader }) => leader,
+        other => panic!("not a redirect: {other:?}"),
+    }
 }

@@ -120,6 +120,7 @@ impl StateMachine for Probe {
     fn validator(&self) -> Validator {
         Arc::new(|_, command| match command {
             b"refuse" => Err(Refused("it is no command".into())),
+            b"panic in validator" => panic!("as asked"),
             _ => Ok(()),
         })
     }
