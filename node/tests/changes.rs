@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_node::driver::{
-    Answer, Driver, DriverConfig, Envelope, Input, Loss, Output, Refusal, Until,
+    Answer, Driver, DriverConfig, Envelope, Input, Loss, Output, Refusal, SnapshotSettings, Until,
 };
 use kontiki_node::machine::counter::Counter;
 use kontiki_node::{ClusterId, Role, ServerId};
@@ -31,6 +31,7 @@ impl Pair {
                 pending_writes_max: 16,
                 unapplied_bytes_max: 1 << 20,
                 dirty_read: true,
+                snapshots: SnapshotSettings::default(),
             };
             Driver::new(ServerId(id), config, Box::new(Counter::default()), now).0
         };
