@@ -5,8 +5,8 @@ mod common;
 use std::io::Write;
 
 use common::{NodeProcess, cluster, cluster_with};
-use kontiki_proto::kv::PutRequest;
 use kontiki_proto::kv::kv_client::KvClient;
+use kontiki_proto::kv::{GetRequest, PutRequest};
 use kontiki_proto::v1;
 use kontiki_proto::v1::data_client::DataClient;
 use kontiki_proto::v1::streamed_result::Result as StreamResult;
