@@ -1,6 +1,7 @@
 //! How the rest of a node, and a program that embeds it, reaches the driver: inputs go in through
 //! one bounded channel, answers come back where the input said.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::driver::{Answer, Input, Refusal, Standing};
 use crate::ending::Ending;
+use crate::machine::Version;
 use crate::metrics::Metrics;
 
 /// What a request came to.
@@ -76,6 +78,8 @@ pub struct Inner {
     pub limits: Limits,
     /// Name of the machine.
     pub machine: &'static str,
+    /// Versions of it that this program runs.
+    pub versions: RangeInclusive<Version>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The configuration that an embedded server was started with: names and peer addresses.
@@ -115,6 +119,8 @@ pub struct HandleParts {
     pub limits: Limits,
     /// Name of the machine.
     pub machine: &'static str,
+    /// Versions of it that this program runs.
+    pub versions: RangeInclusive<Version>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Of an embedded server.
@@ -135,6 +141,7 @@ impl Handle {
             book: parts.book,
             limits: parts.limits,
             machine: parts.machine,
+            versions: parts.versions,
             metrics: parts.metrics,
             initial_config: parts.initial_config,
             standing: parts.standing,

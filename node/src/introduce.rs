@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use kontiki_proto::v1::admin_client::AdminClient;
-use kontiki_proto::v1::{IntroduceRequest, Server};
+use kontiki_proto::v1::{IntroduceRequest, PingResponse, Server};
+use kontiki_raft::ServerId;
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::address_book::ServerRef;
+use crate::bootstrap::ping;
+use crate::driver::Input;
 use crate::handle::Handle;
 use crate::peer::endpoint;
 
@@ -46,6 +49,34 @@ pub(crate) async fn introduce(handle: &Handle, servers: &[ServerRef]) {
         }
     }))
     .await;
+}
+
+/// Asks a server that is to be added which versions of the machine it runs, and tells the driver. The
+/// server at the address may be another by now: then nothing is learnt.
+pub(crate) async fn ask_versions(handle: &Handle, server: &ServerRef) {
+    let known = handle.book.find(server.id).peer_address;
+    let address = match server.peer_address.is_empty() {
+        true => &known,
+        false => &server.peer_address,
+    };
+    if address.is_empty() {
+        return;
+    }
+    match ping(address).await {
+        Ok(answer) => learn_versions(handle, server.id, &answer),
+        Err(status) => tracing::debug!(server = %server.id, %status, "does not say what it runs"),
+    }
+}
+
+/// What a server says of its versions, for the driver.
+pub(crate) fn learn_versions(handle: &Handle, server: ServerId, answer: &PingResponse) {
+    let named = answer.server.as_ref();
+    let is_it = named.is_some_and(|named| named.server_id == server.to_string());
+    let versions = answer.machine_versions_min..=answer.machine_versions_max;
+    if is_it && *versions.start() > 0 && !versions.is_empty() {
+        // If the queue is full, the change that follows is refused for the same reason.
+        drop(handle.submit(Input::Runs { server, versions }));
+    }
 }
 
 async fn tell(address: &str, request: IntroduceRequest) -> Result<(), Status> {

@@ -86,6 +86,7 @@ impl Node {
             book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
             limits: parts.config.limits,
             machine,
+            versions: parts.machine.versions(),
             initial_config: parts.embedded.clone().unwrap_or_default(),
             standing: standing_seen,
             ending: Ending::default(),

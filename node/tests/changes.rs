@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_node::driver::{
-    Answer, Driver, DriverConfig, Envelope, Input, Loss, Output, Refusal, SnapshotSettings, Until,
+    Answer, CheckpointConfig, Driver, DriverConfig, Envelope, Input, Loss, Output, Refusal,
+    SnapshotSettings, Until,
 };
 use kontiki_node::machine::counter::Counter;
 use kontiki_node::{ClusterId, Role, ServerId};
@@ -32,6 +33,7 @@ impl Pair {
                 unapplied_bytes_max: 1 << 20,
                 dirty_read: true,
                 snapshots: SnapshotSettings::default(),
+                checkpoint: CheckpointConfig::default(),
             };
             Driver::new(ServerId(id), config, Box::new(Counter::default()), now).0
         };

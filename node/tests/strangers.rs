@@ -27,6 +27,7 @@ fn heartbeat(cluster: u64, from: u64, to: u64) -> PeerMessage {
         from,
         to,
         body: Some(Body::Heartbeat(heartbeat)),
+        ..PeerMessage::default()
     }
 }
 

@@ -88,6 +88,10 @@ pub mod reason {
     pub const QUARANTINED: &str = "QUARANTINED";
     /// This server is set to answer no stale reads (ExRaft's `dirty_read: false`).
     pub const DIRTY_READ_DISABLED: &str = "DIRTY_READ_DISABLED";
+    /// A server does not run a version of the machine that is needed.
+    pub const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
+    /// The servers' states differ, and no majority agrees: no write is accepted.
+    pub const DIVERGED: &str = "DIVERGED";
     /// The wait was given up; what was asked may still happen.
     pub const TIMED_OUT: &str = "TIMED_OUT";
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use kontiki_proto::v1;
 use kontiki_proto::v1::admin_server::Admin;
 use kontiki_raft::{ChangeRequest, Index, Purpose};
@@ -15,8 +16,10 @@ use super::text::{
     cluster_id, invalid, server, server_id, servers, wire_configuration, wire_inspection,
     wire_server, wire_status,
 };
+use crate::address_book::ServerRef;
 use crate::driver::{Answer, INSPECT_BYTES_MAX, Input, Refusal, Until};
 use crate::handle::{Failure, Handle, Reply};
+use crate::introduce;
 use crate::metrics::Method;
 
 /// Longest and usual wait for a leader, in milliseconds.
@@ -116,6 +119,22 @@ impl AdminService {
         }
     }
 
+    /// Takes note of servers that are to be added, and asks them which versions of the machine they
+    /// run. Who does not answer says it with its first acknowledgement.
+    async fn meet(&self, added: Vec<ServerRef>) {
+        if self.handle.standing().leader == Some(self.handle.server) {
+            join_all(
+                added
+                    .iter()
+                    .map(|one| introduce::ask_versions(&self.handle, one)),
+            )
+            .await;
+        }
+        added
+            .into_iter()
+            .for_each(|one| self.handle.book.learn(one));
+    }
+
     async fn change(
         &self,
         wait: Duration,
@@ -149,9 +168,7 @@ impl AdminService {
             remove: ids("supersedes", &request.supersedes)?,
             seen: seen(request.configuration_index),
         };
-        named
-            .into_iter()
-            .for_each(|added| self.handle.book.learn(added));
+        self.meet(named).await;
         self.change(wait, change, until(request.as_learner || request.no_wait))
             .await
     }
@@ -189,7 +206,7 @@ impl AdminService {
             remove: ids("supersedes", &request.supersedes)?,
             seen: seen(request.configuration_index),
         };
-        self.handle.book.learn(added);
+        self.meet(vec![added]).await;
         self.change(wait, change, until(request.no_wait)).await
     }
 
@@ -351,6 +368,8 @@ impl AdminService {
                 .unwrap_or_default(),
             server: Some(wire_server(handle.book.me().clone())),
             initial_config: initial.collect(),
+            machine_versions_min: *handle.versions.start(),
+            machine_versions_max: *handle.versions.end(),
         }
     }
 }

@@ -178,6 +178,8 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::BelowMinMajority { .. } => (FailedPrecondition, reason::BELOW_MIN_MAJORITY),
         Refusal::NotAVoter(_) => (FailedPrecondition, reason::NOT_A_VOTER),
         Refusal::TransferFailed => (Unavailable, reason::TRANSFER_FAILED),
+        Refusal::UnsupportedVersion(_) => (FailedPrecondition, reason::UNSUPPORTED_VERSION),
+        Refusal::Diverged(_) => (Unavailable, reason::DIVERGED),
         Refusal::Quarantined(_) => (Unavailable, reason::QUARANTINED),
     };
     (code, reason, Done::Failed)

@@ -159,10 +159,11 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         transferring: status.transferring,
         servers: all.into_iter().map(find).collect(),
         term_committed: status.term_committed,
-        machine_version: 0,
-        machine_versions_min: 0,
-        machine_versions_max: 0,
-        quarantine: String::new(),
+        machine_version: status.version,
+        machine_versions_min: *status.versions.start(),
+        machine_versions_max: *status.versions.end(),
+        quarantine: status.quarantine.clone().unwrap_or_default(),
+        diverged: status.diverged.clone().unwrap_or_default(),
     }
 }
 

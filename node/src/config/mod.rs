@@ -11,7 +11,7 @@ pub use error::ConfigError;
 pub(crate) use load::is_address;
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{DriverConfig, SnapshotSettings};
+use crate::driver::{CheckpointConfig, DriverConfig, SnapshotSettings};
 
 /// The whole configuration. As YAML in camel case; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +241,7 @@ impl Config {
             snapshots: SnapshotSettings::default(),
             unapplied_bytes_max: self.limits.unapplied_bytes_max,
             dirty_read: self.dirty_read,
+            checkpoint: CheckpointConfig::default(),
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Applier<R> {
     status: HostStatus,
     quarantine: Option<Quarantine>,
     applies: usize,
+    /// A piece of the state is being hashed.
+    digesting: bool,
     /// Jobs given to a host on a thread and not done.
     jobs: usize,
     roles: Roles,
@@ -87,6 +89,7 @@ impl<R> Applier<R> {
             status,
             quarantine: None,
             applies: 0,
+            digesting: false,
             jobs: 0,
             roles: Roles::default(),
             unapplied_bytes: 0,
@@ -139,6 +142,17 @@ impl<R> Applier<R> {
     pub(super) fn on_status(&mut self, status: HostStatus) {
         self.status = status;
         self.applies = self.applies.saturating_sub(1);
+    }
+
+    /// A piece of the state was hashed.
+    pub(super) fn on_digested(&mut self, status: HostStatus) {
+        self.status = status;
+        self.digesting = false;
+    }
+
+    /// There is a piece of the state to be hashed.
+    pub(super) fn may_hash(&self) -> bool {
+        self.status.hashing && !self.digesting && self.quarantine.is_none()
     }
 
     /// Remembers the first reason. `true` if there was none.
@@ -246,6 +260,7 @@ impl<R> Applier<R> {
 
     /// Has a job done: at once, or by the thread that `outputs` goes to.
     pub(super) fn give(&mut self, job: Job<R>, outputs: &mut Vec<Output<R>>) -> Option<Done<R>> {
+        self.digesting |= matches!(job, Job::Digest);
         match &mut self.home {
             Home::Inline(host) => Some(host.run(job)),
             Home::Away(later) => {

@@ -1,9 +1,10 @@
 //! Messages between servers, and the payloads that follow the engine's log.
 
 use bytes::Bytes;
-use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message};
+use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message, Role, ServerId};
 
-use super::interface::{Envelope, Output};
+use super::controls::Controls;
+use super::interface::{Envelope, HostReport, Output};
 use super::{Driver, piece};
 use crate::entry;
 use crate::host::Control;
@@ -29,6 +30,10 @@ impl<R> Driver<R> {
             return;
         };
         self.cluster = Some(envelope.cluster);
+        self.hear(envelope.from, &envelope.host);
+        if self.is_held_back(envelope.from, &envelope.message) {
+            return;
+        }
         let Envelope {
             from,
             message,
@@ -44,6 +49,19 @@ impl<R> Driver<R> {
         }
     }
 
+    /// What a sender says of its host.
+    fn hear(&mut self, from: ServerId, host: &HostReport) {
+        if let Some(versions) = &host.versions {
+            self.learn_versions(from, versions);
+        }
+        if let Some(digest) = host.digest
+            && self.raft.role() == Role::Leader
+            && self.raft.configuration().1.contains(from)
+        {
+            self.reports.add(from, digest);
+        }
+    }
+
     /// Does to the payloads what the engine did to its log. `batch` is what came with the message
     /// just received.
     pub(super) fn follow_log(&mut self, batch: &Bytes) {
@@ -56,15 +74,16 @@ impl<R> Driver<R> {
                 match change {
                     LogChange::Truncated { after } => {
                         self.log.truncate(after);
-                        self.activate_entry = self.activate_entry.filter(|entry| *entry <= after);
+                        self.controls.truncate(after);
                     }
                     LogChange::Received { from, to } => self.store(batch, from, to),
                     LogChange::Created { id, kind } => {
                         self.log.push(id, &kind, &[]);
                     }
-                    LogChange::Replaced { .. } => {
+                    LogChange::Replaced { last } => {
                         self.log.clear();
-                        self.activate_entry = self.applier.status().activated;
+                        let status = self.applier.status();
+                        self.controls = Controls::restored(last.index, &status);
                     }
                 }
             }
@@ -79,9 +98,9 @@ impl<R> Driver<R> {
             let index = decoded.id.index;
             if (from..=to).contains(&index) {
                 if decoded.kind == EntryKind::Control
-                    && Control::decode(decoded.payload) == Some(Control::Activate)
+                    && let Some(control) = Control::decode(decoded.payload)
                 {
-                    self.activate_entry.get_or_insert(index);
+                    self.controls.push(index, control);
                 }
                 self.log.push_encoded(index, encoded);
             }
@@ -106,6 +125,13 @@ impl<R> Driver<R> {
         outputs: &mut Vec<Output<R>>,
     ) -> bool {
         match output {
+            kontiki_raft::Output::Send {
+                to,
+                message: Message::Append(_),
+            } if self.is_withheld(to) => {
+                self.counters.withheld += 1;
+                false
+            }
             kontiki_raft::Output::Send { to, message } => {
                 let batch = match &message {
                     Message::Append(append) => {
@@ -116,6 +142,7 @@ impl<R> Driver<R> {
                 self.send(to, message, batch, outputs);
                 false
             }
+            kontiki_raft::Output::StartSnapshot { to } if self.is_withheld(to) => false,
             kontiki_raft::Output::StartSnapshot { to } => {
                 self.start_snapshot(to, outputs);
                 false

@@ -9,7 +9,7 @@ use kontiki_raft::{
 };
 
 use super::inspect::Inspection;
-use crate::host::{Done, Host, Job, Quarantine};
+use crate::host::{Digest, Done, Host, Job, Quarantine};
 use crate::machine::{Effect, Version};
 
 pub use super::piece::Pieces;
@@ -49,6 +49,17 @@ pub struct Envelope {
     /// With an append: its entries as the log stores them. With a piece of a snapshot: its bytes,
     /// with a checksum. Empty otherwise.
     pub batch: Bytes,
+    /// What the sender says of its host.
+    pub host: HostReport,
+}
+
+/// What a server tells the others of its host, beside whatever it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostReport {
+    /// Versions of the machine that it runs, if it says.
+    pub versions: Option<RangeInclusive<Version>>,
+    /// With the acknowledgement of a heartbeat: its last digest, if it has one.
+    pub digest: Option<Digest>,
 }
 
 /// How a connection to a peer ended.
@@ -110,6 +121,13 @@ pub enum Input<R> {
         until: Until,
         /// Who asks.
         reply: R,
+    },
+    /// A server says that its machine runs these versions. No answer.
+    Runs {
+        /// Which.
+        server: ServerId,
+        /// Versions.
+        versions: RangeInclusive<Version>,
     },
     /// Hand leadership over. Answer: `Transferred`.
     Transfer {
@@ -307,6 +325,12 @@ pub enum Refusal {
     /// This server has stopped applying and serving; the text says why. Others may serve.
     #[error("this server is quarantined: {0}")]
     Quarantined(String),
+    /// A server does not run a version of the machine that is needed; the text says which.
+    #[error("{0}")]
+    UnsupportedVersion(String),
+    /// The servers' states differ, and no majority agrees; the text says where.
+    #[error("{0}")]
+    Diverged(String),
     /// Nobody took over within an election timeout.
     #[error("nobody took over within an election timeout")]
     TransferFailed,
@@ -364,12 +388,16 @@ pub struct Status {
     pub log_bytes: usize,
     /// Name of the machine.
     pub machine: &'static str,
-    /// Version of the machine in force.
+    /// Version of the machine in force; 0 before the first is.
     pub version: Version,
     /// Versions that this program can run.
     pub versions: RangeInclusive<Version>,
     /// Why this server is quarantined, if it is.
     pub quarantine: Option<Quarantine>,
+    /// It leads, and refuses writes because the servers' states differ and no majority agrees: where.
+    pub diverged: Option<String>,
+    /// What the last checkpoint that was hashed here came to.
+    pub digest: Option<Digest>,
 }
 
 /// What a leader knows of another server.
@@ -400,6 +428,8 @@ pub struct Counters {
     pub dropped_wrong_server: u64,
     /// Dropped: a batch that does not decode, or whose checksum is wrong.
     pub dropped_malformed: u64,
+    /// Appends not sent: to a learner that is not known to run the version in force.
+    pub withheld: u64,
     /// Commands proposed here.
     pub proposed: u64,
     /// Entries applied here.

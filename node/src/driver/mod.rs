@@ -8,9 +8,13 @@
 //! - `entry` how an entry is encoded; `log` where the payloads are;
 //! - `requests` who waits for what;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
-//! - `applier` feeds the host of the machine, which may live on another thread.
+//! - `applier` feeds the host of the machine, which may live on another thread;
+//! - `controls` the control entries in the log; `versions` which version of the machine is in force;
+//!   `digests` whether all servers have the same state.
 
 mod applier;
+mod controls;
+mod digests;
 mod exchange;
 mod incoming;
 mod inspect;
@@ -22,17 +26,22 @@ mod requests;
 mod samples;
 mod serve;
 mod snapshots;
+mod versions;
 mod view;
 
 use bytes::Bytes;
-use kontiki_raft::{ClusterId, Config, Index, Raft, Role, ServerId, Time};
+use kontiki_raft::{ClusterId, Config, Raft, Role, ServerId, Time};
 
 use applier::Applier;
+use controls::Controls;
+use digests::Reports;
 use log::PayloadLog;
 use requests::{Asked, Requests};
 use samples::Samples;
 use snapshots::Snapshots;
+use versions::Known;
 
+pub use digests::CheckpointConfig;
 pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
 pub use samples::Stage;
@@ -58,6 +67,8 @@ pub struct DriverConfig {
     pub unapplied_bytes_max: usize,
     /// Stale reads are answered.
     pub dirty_read: bool,
+    /// When digests are taken.
+    pub checkpoint: CheckpointConfig,
 }
 
 /// One server: engine, payloads, machine, and those who wait.
@@ -72,8 +83,15 @@ pub struct Driver<R> {
     cluster: Option<ClusterId>,
     /// The initial voters, if it was this server that was told.
     bootstrapped: Option<Vec<ServerId>>,
-    /// The Activate entry in the log, committed or not.
-    activate_entry: Option<Index>,
+    /// The control entries in the log, committed or not.
+    controls: Controls,
+    known_versions: Known,
+    checkpoint: CheckpointConfig,
+    /// When this leader began, or appended its last checkpoint.
+    checkpoint_at: Option<Time>,
+    reports: Reports,
+    /// When the next piece of the state may be hashed.
+    hash_due: Time,
     standing: Standing,
     counters: Counters,
     samples: Samples,
@@ -109,7 +127,12 @@ impl<R> Driver<R> {
             dirty_read: config.dirty_read,
             cluster: None,
             bootstrapped: None,
-            activate_entry: None,
+            controls: Controls::default(),
+            known_versions: Known::default(),
+            checkpoint: config.checkpoint,
+            checkpoint_at: None,
+            reports: Reports::default(),
+            hash_due: now,
             standing,
             counters: Counters::default(),
             samples: Samples::default(),
@@ -136,8 +159,11 @@ impl<R> Driver<R> {
             self.take(input, outputs);
         }
         self.activate_if_alone();
+        self.raise_version();
+        self.check_digests();
         self.persist();
         self.apply(outputs);
+        let hash_due = self.hash_state(outputs);
         let mut engine_outputs = std::mem::take(&mut self.engine_outputs);
         let mut due = self.raft.finish(now, &mut engine_outputs);
         for output in engine_outputs.drain(..) {
@@ -150,7 +176,7 @@ impl<R> Driver<R> {
         self.log.forget_encoded();
         let waiting_due = self.answer_waiting(outputs);
         self.show_standing(outputs);
-        due.min(waiting_due)
+        due.min(waiting_due).min(hash_due)
     }
 
     fn take(&mut self, input: Input<R>, outputs: &mut Vec<Output<R>>) {
@@ -200,6 +226,7 @@ impl<R> Driver<R> {
                     outputs,
                 );
             }
+            Input::Runs { server, versions } => self.learn_versions(server, &versions),
             Input::Transfer { target, reply } => self.transfer(target, reply, outputs),
             Input::TriggerElection { reply } => {
                 let result = self.raft.trigger_election(self.now);
@@ -274,6 +301,7 @@ impl<R> Driver<R> {
                     self.quarantine(why, outputs);
                 }
             }
+            Done::Digested(status) => self.applier.on_digested(status),
             Done::Told(mut effects) => {
                 let effects = effects.take().into_iter().map(|(_, effect)| effect);
                 outputs.extend(effects.map(Output::Effect));
@@ -295,6 +323,7 @@ impl<R> Driver<R> {
         let from = self.applier.applied();
         let through = batch.status.applied.index;
         self.applier.on_status(batch.status);
+        self.controls.settle(through);
         // An effect is the leader's whose entry it is: of no other server, and not after its term.
         let term = self.raft.term();
         let is_leader = self.raft.role() == Role::Leader;
@@ -319,6 +348,9 @@ impl<R> Driver<R> {
         }
         self.counters.applied += through.0 - from.0;
         self.samples.on_applied(through, self.now);
+        if let Some(why) = batch.quarantine {
+            self.quarantine(why, outputs);
+        }
     }
 
     /// Stops applying, campaigning and serving; keeps log and memory.
@@ -392,3 +424,6 @@ impl<R> Driver<R> {
         outputs.push(Output::Standing(standing));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,9 +61,10 @@ impl<R> Driver<R> {
 
     pub(super) fn check_write(&self, command: &[u8]) -> Result<(), Refusal> {
         if self.raft.role() == Role::Leader {
-            if self.activate_entry.is_none() {
+            if !self.controls.is_activated() {
                 return Err(Refusal::NotActivated);
             }
+            self.check_agreement()?;
             self.requests.check_room_for_write()?;
             self.applier.check_backlog()?;
             self.applier.validate(command)
@@ -88,23 +89,31 @@ impl<R> Driver<R> {
         if let Some(index) = self.applier.status().activated {
             return self.answer(reply, Ok(Answer::Activated(index)), outputs);
         }
-        match self.propose(EntryKind::Control, &Control::Activate.encode()) {
-            Ok(id) => {
-                self.activate_entry.get_or_insert(id.index);
-                self.requests.wait_for_write(id, Some(reply));
-            }
+        match self.propose_activation() {
+            Ok(id) => self.requests.wait_for_write(id, Some(reply)),
             Err(refusal) => self.answer(reply, Err(refusal), outputs),
         }
+    }
+
+    /// Commands come after it, and so after the first version.
+    fn propose_activation(&mut self) -> Result<LogId, Refusal> {
+        self.propose_first_version()?;
+        self.propose_control(Control::Activate)
+    }
+
+    pub(super) fn propose_control(&mut self, control: Control) -> Result<LogId, Refusal> {
+        let id = self.propose(EntryKind::Control, &control.encode())?;
+        self.controls.push(id.index, control);
+        Ok(id)
     }
 
     /// Without an operator the leader activates as soon as it may.
     pub(super) fn activate_if_alone(&mut self) {
         if self.activate
-            && self.activate_entry.is_none()
+            && !self.controls.is_activated()
             && self.raft.is_term_committed()
-            && let Ok(id) = self.propose(EntryKind::Control, &Control::Activate.encode())
+            && let Ok(id) = self.propose_activation()
         {
-            self.activate_entry = Some(id.index);
             self.requests.wait_for_write(id, None);
         }
     }
@@ -156,7 +165,8 @@ impl<R> Driver<R> {
                 until,
                 reply,
             } => {
-                if let Err(refusal) = self.requests.check_room_for_change() {
+                let checked = self.requests.check_room_for_change();
+                if let Err(refusal) = checked.and_then(|()| self.check_versions(&change)) {
                     self.answer(reply, Err(refusal), outputs);
                     return false;
                 }

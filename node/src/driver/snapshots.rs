@@ -16,7 +16,7 @@ use kontiki_raft::{Message, Role, ServerId, SnapshotAck, SnapshotChunk, Snapshot
 
 use super::Driver;
 use super::incoming::{Assembly, Incoming, Name};
-use super::interface::{Envelope, Output, Refusal, SnapshotSettings};
+use super::interface::{Envelope, HostReport, Output, Refusal, SnapshotSettings};
 use super::outgoing::Outgoing;
 use super::piece::{self, Header};
 use crate::host::{HostStatus, HostView, Job};
@@ -328,12 +328,21 @@ impl<R> Driver<R> {
         batch: Bytes,
         outputs: &mut Vec<Output<R>>,
     ) {
+        let digest = match &message {
+            Message::HeartbeatAck(_) => self.applier.status().digest,
+            _ => None,
+        };
+        let host = HostReport {
+            versions: Some(self.applier.versions()),
+            digest,
+        };
         outputs.push(Output::Send(Envelope {
             cluster: self.cluster.expect("a server that speaks has a cluster"),
             from: self.raft.id(),
             to,
             message,
             batch,
+            host,
         }));
     }
 }

@@ -67,6 +67,8 @@ impl<R> Driver<R> {
             version: host.version,
             versions: self.applier.versions(),
             quarantine,
+            diverged: self.reports.diverged().cloned(),
+            digest: host.digest,
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Role, ServerId};
 
-use super::{HostView, Quarantine};
+use super::{Digest, HostView, Quarantine};
 use crate::driver::{Answer, Pieces, Refusal};
 use crate::machine::{Effects, StopReason, Version};
 
@@ -22,6 +22,8 @@ pub enum Job<R> {
         /// Who asks.
         reply: R,
     },
+    /// Hash a piece of the state at the last checkpoint.
+    Digest,
     /// The role of this server changed.
     Role(Role),
     /// Freeze the state, to be sent.
@@ -54,6 +56,8 @@ pub enum Done<R> {
         /// The machine is in quarantine.
         quarantine: Option<Quarantine>,
     },
+    /// A piece of the state was hashed; where that leaves the host.
+    Digested(HostStatus),
     /// The machine was told its role; these effects run whatever it is.
     Told(Effects),
     /// The state is frozen.
@@ -80,6 +84,8 @@ pub struct Batch {
     pub effects: Effects,
     /// Afterwards.
     pub status: HostStatus,
+    /// Why the rest of what was to be applied is not, if so.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// An entry that was applied.
@@ -120,6 +126,12 @@ pub struct HostStatus {
     pub applied: LogId,
     /// The first Activate entry, once applied.
     pub activated: Option<Index>,
-    /// Version of the machine in force.
+    /// Version of the machine in force; 0 before the first is.
     pub version: Version,
+    /// Commands and configurations applied since the last checkpoint.
+    pub unchecked: u64,
+    /// The state at a checkpoint is being hashed: [`Job::Digest`] goes on with it.
+    pub hashing: bool,
+    /// What the last checkpoint that was hashed came to.
+    pub digest: Option<Digest>,
 }

@@ -1,15 +1,18 @@
 //! The replicated state of one server, and the only caller of its machine: entries in, answers out.
 //!
 //! Everything that the log decides besides membership is here: the machine's state, whether writes
-//! are accepted, the version in force. It is asked by [`Job`]s, one after the other, and answers each
+//! are accepted, the version in force, and whether this server's state is what the others' is. It is
+//! asked by [`Job`]s, one after the other, and answers each
 //! with a [`Done`], so that it can live on the node thread or on one of its own.
 
 mod control;
+mod digest;
 mod job;
 mod snapshot;
 mod worker;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kontiki_raft::{EntryKind, Index, LogId};
@@ -19,12 +22,16 @@ use crate::entry::{self, Decoded};
 use crate::machine::{Command, Effects, StateMachine, Version};
 
 pub use control::Control;
+use digest::{Differs, Digests};
+pub use digest::{Digest, Rolling};
 pub use job::{Applied, Batch, Done, HostStatus, Job, Outcome};
 pub use snapshot::HostView;
 pub use worker::{JOBS_MAX, Worker};
 
 /// Commands handed to the machine at once.
 const BATCH_MAX: usize = 1024;
+/// Bytes of the state hashed by one [`Job::Digest`]: some 100 us.
+const DIGEST_BYTES_MAX: usize = 256 << 10;
 
 /// Why a server is quarantined: it applies, campaigns and serves no more, and keeps its memory.
 pub type Quarantine = String;
@@ -36,8 +43,13 @@ pub struct Host {
     applied: LogId,
     /// The first Activate entry, once applied.
     activated: Option<Index>,
-    /// In force.
+    /// In force; 0 before the first is. Invariant: never falls.
     version: Version,
+    /// What this program can run.
+    versions: RangeInclusive<Version>,
+    digests: Digests,
+    /// Commands and configurations applied since the last checkpoint.
+    unchecked: u64,
     /// Once set, the machine is not called any more: its state may be half changed.
     quarantine: Option<Quarantine>,
 }
@@ -52,10 +64,13 @@ impl Host {
     /// Around a machine in its initial state.
     pub fn new(machine: Box<dyn StateMachine>) -> Self {
         Self {
+            versions: machine.versions(),
             machine,
             applied: LogId::default(),
             activated: None,
-            version: 1,
+            version: 0,
+            digests: Digests::default(),
+            unchecked: 0,
             quarantine: None,
         }
     }
@@ -71,16 +86,37 @@ impl Host {
             applied: self.applied,
             activated: self.activated,
             version: self.version,
+            unchecked: self.unchecked,
+            hashing: self.digests.is_hashing(),
+            digest: self.digests.last(),
         }
     }
 
     /// Does a job. A machine that panics in it is never called again.
     pub fn run<R>(&mut self, job: Job<R>) -> Done<R> {
         match job {
-            Job::Apply { batch } => match self.guarded("apply", |host| host.apply(&batch)) {
-                Ok(batch) => Done::Applied(Box::new(batch)),
-                Err(why) => Done::Quarantined(why),
-            },
+            Job::Apply { batch } => {
+                let mut applied = Box::<Batch>::default();
+                match self.guarded("apply", |host| host.apply(&batch, &mut applied)) {
+                    Ok(result) => {
+                        self.quarantine = result.err();
+                        applied.quarantine = self.quarantine.clone();
+                        applied.status = self.status();
+                        Done::Applied(applied)
+                    }
+                    Err(why) => Done::Quarantined(why),
+                }
+            }
+            Job::Digest => {
+                let hashed = |host: &mut Self| host.digests.go_on(DIGEST_BYTES_MAX);
+                match self.guarded("a view of its state", hashed) {
+                    Ok(Ok(())) => Done::Digested(self.status()),
+                    Ok(Err(differs)) => {
+                        Done::Quarantined(self.quarantine.insert(contradicted(differs)).clone())
+                    }
+                    Err(why) => Done::Quarantined(why),
+                }
+            }
             Job::Read { query, reply } => {
                 let result = self.guarded("read", |host| host.read(&query));
                 let result = result.unwrap_or_else(|why| Err(Refusal::Quarantined(why)));
@@ -137,8 +173,8 @@ impl Host {
         })
     }
 
-    fn apply(&mut self, encoded: &[u8]) -> Batch {
-        let mut batch = Batch::default();
+    /// Stops before the first entry that must not be applied here, and says why.
+    fn apply(&mut self, encoded: &[u8], batch: &mut Batch) -> Result<(), Quarantine> {
         let mut commands = Vec::new();
         let mut rest = encoded;
         while let Some(entry) = entry::decode_trusted(rest) {
@@ -156,21 +192,24 @@ impl Host {
                 if commands.len() < BATCH_MAX {
                     continue;
                 }
-                self.flush(&mut commands, &mut batch);
+                self.flush(&mut commands, batch)?;
             } else {
-                self.flush(&mut commands, &mut batch);
-                self.decide(&entry, &mut batch);
+                self.flush(&mut commands, batch)?;
+                self.decide(&entry, batch)?;
             }
         }
-        self.flush(&mut commands, &mut batch);
-        batch.status = self.status();
-        batch
+        self.flush(&mut commands, batch)
     }
 
-    fn flush(&mut self, commands: &mut Vec<Command<'_>>, batch: &mut Batch) {
+    fn flush(
+        &mut self,
+        commands: &mut Vec<Command<'_>>,
+        batch: &mut Batch,
+    ) -> Result<(), Quarantine> {
         let Some(last) = commands.last().map(|command| command.id) else {
-            return;
+            return Ok(());
         };
+        self.check_version()?;
         let replies = self
             .machine
             .apply(self.version, commands, &mut batch.effects);
@@ -179,23 +218,54 @@ impl Host {
             commands.len(),
             "a machine answers every command"
         );
-        let applied = commands.drain(..).zip(replies);
-        batch
-            .entries
-            .extend(applied.map(|(command, reply)| Applied {
+        self.unchecked += commands.len() as u64;
+        for (command, reply) in commands.drain(..).zip(replies) {
+            self.digests.rolling.entry(command.id);
+            self.digests.rolling.reply(&reply);
+            batch.entries.push(Applied {
                 id: command.id,
                 outcome: Outcome::Reply(reply),
-            }));
+            });
+        }
         self.applied = last;
+        Ok(())
+    }
+
+    /// A command must be applied the way that everyone applies it, or not at all.
+    fn check_version(&self) -> Result<(), Quarantine> {
+        if self.versions.contains(&self.version) {
+            return Ok(());
+        }
+        let (name, applied) = (self.machine.name(), self.applied);
+        let (version, low, high) = (self.version, self.versions.start(), self.versions.end());
+        Err(format!(
+            "the command after entry {applied} is to be applied under version {version} of the \
+             machine {name}, and this program runs {low} to {high}: replace this server by one that \
+             runs {version}"
+        ))
     }
 
     /// An entry that is no command of the machine.
-    fn decide(&mut self, entry: &Decoded<'_>, batch: &mut Batch) {
+    fn decide(&mut self, entry: &Decoded<'_>, batch: &mut Batch) -> Result<(), Quarantine> {
         let id = entry.id;
+        self.digests.rolling.entry(id);
         let outcome = match &entry.kind {
             EntryKind::Control => match Control::decode(entry.payload) {
                 Some(Control::Activate) => {
                     Outcome::Activated(*self.activated.get_or_insert(id.index))
+                }
+                Some(Control::Version(version)) => {
+                    self.version = self.version.max(version);
+                    Outcome::Nothing
+                }
+                Some(Control::Checkpoint) => {
+                    self.unchecked = 0;
+                    self.digests.begin(id.index, || self.machine.snapshot());
+                    Outcome::Nothing
+                }
+                Some(Control::Verdict(verdict)) => {
+                    self.digests.judge(verdict).map_err(contradicted)?;
+                    Outcome::Nothing
                 }
                 // Of a later program: nothing that this one could have answered for.
                 None => Outcome::Nothing,
@@ -203,12 +273,14 @@ impl Host {
             EntryKind::Configuration(configuration) => {
                 let effects = &mut batch.effects;
                 self.machine.on_configuration(id, configuration, effects);
+                self.unchecked += 1;
                 Outcome::Nothing
             }
             EntryKind::Noop | EntryKind::Command => Outcome::Nothing,
         };
         self.applied = id;
         batch.entries.push(Applied { id, outcome });
+        Ok(())
     }
 
     fn read(&self, query: &[u8]) -> Result<Answer, Refusal> {
@@ -219,6 +291,16 @@ impl Host {
             applied: self.applied.index,
         })
     }
+}
+
+/// Why a server is quarantined whose digest is not that of the majority.
+fn contradicted(Differs { mine, theirs }: Differs) -> Quarantine {
+    let (index, value) = (mine.index.0, mine.value);
+    format!(
+        "its state differs: at entry {index} its digest is {value:016x}, and that of a majority of \
+         voters {theirs:016x}; the machine is not deterministic, or memory changed: replace this \
+         server"
+    )
 }
 
 #[cfg(test)]

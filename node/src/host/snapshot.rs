@@ -1,8 +1,8 @@
 //! The replicated state as a whole: taken at one entry, and put in place of what there was.
 //!
 //! ```text
-//! u32 length of this part | u32 version | u64 entry of Activate, 0: none | name of the machine
-//! | the machine's state
+//! u32 length of this part | u32 version, 0: none | u64 entry of Activate, 0: none
+//! | u32 rolling hash | name of the machine | the machine's state
 //! ```
 //! All little-endian.
 
@@ -12,8 +12,11 @@ use std::io::Read;
 use kontiki_raft::{Index, LogId};
 
 use super::Host;
+use super::digest::{Digests, Rolling};
 use crate::machine::{RestoreError, Version, View};
 
+/// Bytes of the first part before the name.
+const HEAD_BYTES: u32 = 16;
 /// Bytes of the first part; far above any that there can be.
 const HEAD_BYTES_MAX: u32 = 64 << 20;
 /// Bytes of a piece when the own state is put back.
@@ -46,15 +49,17 @@ impl View for HostView {
 struct Head {
     version: Version,
     activated: Option<Index>,
+    rolling: Rolling,
 }
 
 impl Host {
     pub(super) fn view(&self) -> HostView {
         let name = self.machine.name().as_bytes();
         let mut head = Vec::new();
-        head.extend_from_slice(&(12 + name.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(HEAD_BYTES + name.len() as u32).to_le_bytes());
         head.extend_from_slice(&self.version.to_le_bytes());
         head.extend_from_slice(&self.activated.map_or(0, |index| index.0).to_le_bytes());
+        head.extend_from_slice(&self.digests.rolling.encode());
         head.extend_from_slice(name);
         HostView {
             applied: self.applied,
@@ -84,17 +89,21 @@ impl Host {
         self.applied = last;
         self.version = head.version;
         self.activated = head.activated;
+        // Digests of checkpoints before are of another past; without one it is not judged.
+        self.digests = Digests::after(head.rolling);
+        self.unchecked = 0;
         Ok(())
     }
 
     fn read_head(&self, state: &mut dyn Read) -> Result<Head, RestoreError> {
         let length = u32::from_le_bytes(read(state)?);
-        if !(12..=HEAD_BYTES_MAX).contains(&length) {
+        if !(HEAD_BYTES..=HEAD_BYTES_MAX).contains(&length) {
             return Err(RestoreError(format!("a head of {length} bytes")));
         }
         let version = Version::from_le_bytes(read(state)?);
         let activated = u64::from_le_bytes(read(state)?);
-        let mut name = vec![0; length as usize - 12];
+        let rolling = Rolling::decode(read(state)?);
+        let mut name = vec![0; (length - HEAD_BYTES) as usize];
         state.read_exact(&mut name)?;
         let mine = self.machine.name();
         if name != mine.as_bytes() {
@@ -103,7 +112,7 @@ impl Host {
                 "the state of a machine called {theirs:?}, not {mine:?}"
             )));
         }
-        if !self.machine.versions().contains(&version) {
+        if version != 0 && !self.versions.contains(&version) {
             return Err(RestoreError(format!(
                 "version {version} is in force, which this program cannot run"
             )));
@@ -111,6 +120,7 @@ impl Host {
         Ok(Head {
             version,
             activated: (activated != 0).then_some(Index(activated)),
+            rolling,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! A host and a machine that misbehaves on demand.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kontiki_raft::{Configuration, Role, ServerId, Term};
@@ -11,10 +11,23 @@ use super::*;
 use crate::machine::{BytesView, Refused, RestoreError, View};
 
 /// Sums lengths of commands; panics at `panic`, and has an effect at `effect`.
-#[derive(Default)]
 struct Moody {
     sum: usize,
     calls: Arc<AtomicUsize>,
+    /// The version of each command applied.
+    applied_under: Arc<Mutex<Vec<Version>>>,
+    newest: Version,
+}
+
+impl Default for Moody {
+    fn default() -> Self {
+        Self {
+            sum: 0,
+            calls: Arc::default(),
+            applied_under: Arc::default(),
+            newest: 3,
+        }
+    }
 }
 
 impl StateMachine for Moody {
@@ -22,8 +35,22 @@ impl StateMachine for Moody {
         "moody"
     }
 
-    fn apply(&mut self, _: Version, batch: &[Command<'_>], effects: &mut Effects) -> Vec<Vec<u8>> {
+    fn versions(&self) -> RangeInclusive<Version> {
+        1..=self.newest
+    }
+
+    fn apply(
+        &mut self,
+        version: Version,
+        batch: &[Command<'_>],
+        effects: &mut Effects,
+    ) -> Vec<Vec<u8>> {
         self.calls.fetch_add(1, Relaxed);
+        let versions = std::iter::repeat_n(version, batch.len());
+        self.applied_under
+            .lock()
+            .expect("unpoisoned")
+            .extend(versions);
         let apply = |command: &Command<'_>| {
             self.sum += command.bytes.len();
             match command.bytes {
@@ -50,7 +77,7 @@ impl StateMachine for Moody {
     }
 
     fn snapshot(&self) -> Box<dyn View> {
-        Box::new(BytesView::new(Vec::new()))
+        Box::new(BytesView::new(self.sum.to_le_bytes().to_vec()))
     }
 
     fn restore(&mut self, _: Version, _: &mut dyn Read) -> Result<(), RestoreError> {
@@ -60,6 +87,15 @@ impl StateMachine for Moody {
     fn size(&self) -> usize {
         0
     }
+}
+
+/// A host under version 1 of the machine, by its first entry.
+fn host(machine: Moody) -> Host {
+    let mut host = Host::new(Box::new(machine));
+    let version = Control::Version(1).encode();
+    let done = host.run(entries(1, &[(EntryKind::Control, &version)]));
+    assert!(matches!(done, Done::Applied(_)));
+    host
 }
 
 fn entries(first: u64, entries: &[(EntryKind, &[u8])]) -> Job<u64> {
@@ -95,7 +131,7 @@ fn read(host: &mut Host, query: &'static [u8]) -> Result<String, Refusal> {
 
 #[test]
 fn entries_of_every_kind_are_applied_in_order() {
-    let mut host = Host::new(Box::<Moody>::default());
+    let mut host = host(Moody::default());
     let configuration = Configuration::of([ServerId(1), ServerId(2)]);
     let activate = Control::Activate.encode();
     let batch = [
@@ -107,7 +143,7 @@ fn entries_of_every_kind_are_applied_in_order() {
         (EntryKind::Control, b"\xffof a later program"),
         (EntryKind::Control, &activate),
     ];
-    let Done::Applied(batch) = host.run(entries(1, &batch)) else {
+    let Done::Applied(batch) = host.run(entries(2, &batch)) else {
         panic!("not applied")
     };
     let outcomes: Vec<String> = batch
@@ -119,10 +155,10 @@ fn entries_of_every_kind_are_applied_in_order() {
             Outcome::Nothing => "-".into(),
         })
         .collect();
-    let expected = ["-", "-", "2004", "activated 4", "2010", "-", "activated 4"];
+    let expected = ["-", "-", "2004", "activated 5", "2010", "-", "activated 5"];
     assert_eq!(outcomes, expected);
     assert_eq!(batch.effects.len(), 1);
-    assert_eq!(batch.status.applied.index, Index(7));
+    assert_eq!(batch.status.applied.index, Index(8));
     assert_eq!(read(&mut host, b"").as_deref(), Ok("2010"));
 }
 
@@ -131,25 +167,25 @@ fn a_machine_that_panics_is_never_called_again() {
     for in_read in [false, true] {
         let machine = Moody::default();
         let calls = machine.calls.clone();
-        let mut host = Host::new(Box::new(machine));
-        let done = host.run(entries(1, &[command(b"a"), command(b"b")]));
+        let mut host = host(machine);
+        let done = host.run(entries(2, &[command(b"a"), command(b"b")]));
         assert!(matches!(done, Done::Applied(_)));
         let why = match in_read {
             true => match read(&mut host, b"panic") {
                 Err(Refusal::Quarantined(why)) => why,
                 other => panic!("{other:?}"),
             },
-            false => match host.run(entries(3, &[command(b"c"), command(b"panic")])) {
+            false => match host.run(entries(4, &[command(b"c"), command(b"panic")])) {
                 Done::Quarantined(why) => why,
                 other => panic!("{other:?}"),
             },
         };
-        assert!(why.contains("bad mood") && why.contains("2@1"), "{why}");
+        assert!(why.contains("bad mood") && why.contains("3@1"), "{why}");
         // What was applied before is what is said to be applied.
-        assert_eq!(host.status().applied.index, Index(2));
+        assert_eq!(host.status().applied.index, Index(3));
         let called = calls.load(Relaxed);
         assert!(matches!(
-            host.run(entries(3, &[command(b"c")])),
+            host.run(entries(4, &[command(b"c")])),
             Done::Quarantined(_)
         ));
         assert!(matches!(
@@ -159,4 +195,167 @@ fn a_machine_that_panics_is_never_called_again() {
         assert_eq!(read(&mut host, b""), Err(Refusal::Quarantined(why)));
         assert_eq!(calls.load(Relaxed), called);
     }
+}
+
+#[test]
+fn a_version_entry_switches_at_exactly_its_index() {
+    let controls: Vec<_> = [2, 3, 2].map(|to| Control::Version(to).encode()).into();
+    let all = [
+        command(b"a"),
+        (EntryKind::Control, &controls[0][..]),
+        command(b"b"),
+        command(b"c"),
+        (EntryKind::Control, &controls[1]),
+        // Never lowered.
+        (EntryKind::Control, &controls[2]),
+        command(b"d"),
+    ];
+    // However the entries are cut into batches.
+    for cut in 0..all.len() {
+        let machine = Moody::default();
+        let applied_under = machine.applied_under.clone();
+        let mut host = host(machine);
+        for (first, part) in [(0, &all[..cut]), (cut, &all[cut..])] {
+            let done = host.run(entries(first as u64 + 2, part));
+            assert!(matches!(done, Done::Applied(_)));
+        }
+        assert_eq!(*applied_under.lock().expect("unpoisoned"), [1, 2, 2, 3]);
+        assert_eq!(host.status().version, 3);
+    }
+}
+
+#[test]
+fn a_command_under_a_version_that_is_not_run_here_is_not_applied() {
+    let machine = Moody {
+        newest: 1,
+        ..Moody::default()
+    };
+    let applied_under = machine.applied_under.clone();
+    let mut raised = host(machine);
+    let to_two = Control::Version(2).encode();
+    let batch = [command(b"a"), (EntryKind::Control, &to_two), command(b"b")];
+    let done = raised.run(entries(2, &batch));
+    let why = quarantined(&done).expect("not applied");
+    // What came before it is, and is answered.
+    assert!(matches!(done, Done::Applied(batch) if batch.entries.len() == 2));
+    assert_eq!(raised.status().applied.index, Index(3));
+    assert!(
+        why.contains("version 2") && why.contains("runs 1 to 1"),
+        "{why}"
+    );
+    assert_eq!(*applied_under.lock().expect("unpoisoned"), [1]);
+    assert_eq!(read(&mut raised, b""), Err(Refusal::Quarantined(why)));
+    // Nor before any is in force.
+    let mut none = Host::new(Box::<Moody>::default());
+    let done = none.run(entries(1, &[command(b"a")]));
+    assert!(quarantined(&done).is_some_and(|why| why.contains("version 0")));
+}
+
+fn quarantined(done: &Done<u64>) -> Option<String> {
+    match done {
+        Done::Quarantined(why) => Some(why.clone()),
+        Done::Applied(batch) => batch.quarantine.clone(),
+        _ => None,
+    }
+}
+
+/// Hashes the state to the end.
+fn hashed(host: &mut Host) -> Done<u64> {
+    let mut done = host.run(Job::Digest);
+    while matches!(&done, Done::Digested(status) if status.hashing) {
+        done = host.run(Job::Digest);
+    }
+    done
+}
+
+fn digest_of(host: &mut Host) -> Digest {
+    match hashed(host) {
+        Done::Digested(status) => status.digest.expect("hashed"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn hosts_that_applied_the_same_have_one_digest_and_others_have_another() {
+    let payload = Control::Checkpoint.encode();
+    let checkpoint = || (EntryKind::Control, &payload[..]);
+    let all = [command(b"a"), command(b"bc"), checkpoint(), command(b"d")];
+    let run = |cut: usize, first_sum| {
+        let mut host = host(Moody {
+            sum: first_sum,
+            ..Moody::default()
+        });
+        host.run(entries(2, &all[..cut]));
+        host.run(entries(2 + cut as u64, &all[cut..]));
+        digest_of(&mut host)
+    };
+    let whole = run(0, 0);
+    assert_eq!(whole.index, Index(4));
+    for cut in 1..=all.len() {
+        assert_eq!(
+            run(cut, 0),
+            whole,
+            "what comes after the checkpoint does not count"
+        );
+    }
+    // The replies differ; and where they do not, the state does.
+    assert_ne!(run(0, 1), whole);
+    let mut silent = [
+        host(Moody::default()),
+        host(Moody {
+            sum: 1,
+            ..Moody::default()
+        }),
+    ];
+    let digests = silent.each_mut().map(|host| {
+        host.run(entries(2, &[checkpoint()]));
+        digest_of(host)
+    });
+    assert_ne!(digests[0], digests[1]);
+    assert_eq!(
+        digests[0].value >> 32,
+        digests[1].value >> 32,
+        "no reply differs"
+    );
+}
+
+#[test]
+fn who_is_contradicted_by_a_verdict_is_quarantined() {
+    let checkpoint = Control::Checkpoint.encode();
+    let prepared = || {
+        let mut host = host(Moody::default());
+        let batch = [command(b"a"), (EntryKind::Control, &checkpoint)];
+        host.run(entries(2, &batch));
+        host
+    };
+    let mine = digest_of(&mut prepared());
+    let other = Digest {
+        value: mine.value ^ 1,
+        ..mine
+    };
+    for hashed_first in [true, false] {
+        for (verdict, is_right) in [(mine, true), (other, false)] {
+            let mut host = prepared();
+            if hashed_first {
+                digest_of(&mut host);
+            }
+            let payload = Control::Verdict(verdict).encode();
+            let applied = host.run(entries(4, &[(EntryKind::Control, &payload)]));
+            let last = match hashed_first {
+                true => applied,
+                false => hashed(&mut host),
+            };
+            let why = quarantined(&last);
+            assert_eq!(why.is_none(), is_right, "{last:?}");
+            if let Some(why) = why {
+                assert!(why.contains("at entry 3"), "{why}");
+                assert_eq!(read(&mut host, b""), Err(Refusal::Quarantined(why)));
+            }
+        }
+    }
+    // A server without a digest of that checkpoint is not concerned.
+    let mut fresh = host(Moody::default());
+    let payload = Control::Verdict(other).encode();
+    let done = fresh.run(entries(2, &[(EntryKind::Control, &payload)]));
+    assert_eq!(quarantined(&done), None);
 }

@@ -83,18 +83,39 @@ pub enum StopReason {
 ///   and says why in its status. A leader gives way to another server, which applies what was
 ///   committed; the write whose answer was due is *unknown*. If a command makes every machine panic,
 ///   all servers stop before it, and nothing is lost: the log can be inspected.
+/// - *It is not deterministic*, or its memory changed: its replies or its state differ from those of
+///   a majority of voters at a checkpoint (every minute, or 1,000,000 commands; see
+///   `CheckpointConfig`). The server is quarantined, and the others go on. If no majority agrees,
+///   writes are refused (`DIVERGED`) until one does.
 /// - *It takes long*: with [`Place::Thread`] nothing but its own answers waits; the server keeps its
 ///   office. A leader refuses writes (`RESOURCE_EXHAUSTED`) while more than
 ///   `limits.unapplied_bytes_max` bytes are committed and not applied; a follower is not waited for.
 ///   With [`Place::Inline`] everything waits, and the server is taken for dead.
 /// - *An effect fails or panics*: counted in `kontiki_effects_total` and logged; the write stands.
+///
+/// # Changing `apply`
+///
+/// Servers run different programs while one replaces the other, and must still apply the same entry
+/// the same way. So the new program contains the old logic as well:
+///
+/// 1. Say the new version in [`versions`](Self::versions), `1..=2` say, and branch on `version` in
+///    [`apply`](Self::apply) wherever the outcome differs.
+/// 2. Replace the servers one by one. As long as one of them runs `1..=1`, all apply under 1. Once
+///    every server runs 2, the leader raises the version in force, and from that entry on all apply
+///    under 2. From then on a server that does not run 2 is not added.
+/// 3. A later program may drop the old logic, `2..=2`, once no entry under version 1 is left in the
+///    log: until then it is not added either.
+///
+/// What [`snapshot`](Self::snapshot) writes is compared as well: a new program writes other bytes for
+/// the same state only under a new version.
 #[expect(unused_variables, reason = "the defaults look at nothing")]
 pub trait StateMachine: Send {
     /// Its name in status and manifests, lower case.
     fn name(&self) -> &'static str;
 
-    /// Versions of `apply` that this program can run. The leader raises the version in force, by an
-    /// entry of the log, to the highest that every server of the cluster can run; it never falls.
+    /// Versions of `apply` that this program can run; asked when the server starts. The leader raises
+    /// the version in force, by an entry of the log, to the highest that every server of the cluster can
+    /// run; it never falls. What is not in this range, `apply` is never called with.
     fn versions(&self) -> RangeInclusive<Version> {
         1..=1
     }
@@ -110,7 +131,8 @@ pub trait StateMachine: Send {
         Arc::new(|_, _| Ok(()))
     }
 
-    /// Applies a batch of committed commands in order; one reply for each, in the same order.
+    /// Applies a batch of committed commands in order, under the version in force at all of them; one
+    /// reply for each, in the same order.
     ///
     /// `effects` collects what is to be done once, by the leader that proposed the command (ExRaft's
     /// side effects).
@@ -142,7 +164,8 @@ pub trait StateMachine: Send {
     /// is told the last of the changes it missed, not each.
     fn on_role(&mut self, role: Role, effects: &mut Effects) {}
 
-    /// The state as it is now, to be written out while `apply` goes on. Must be cheap, ideally O(1):
+    /// The state as it is now, to be written out while `apply` goes on: for other servers, and at every
+    /// checkpoint for its digest. Must be cheap, ideally O(1):
     /// the machine is not called while it is taken.
     fn snapshot(&self) -> Box<dyn View>;
 

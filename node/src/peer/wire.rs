@@ -11,7 +11,8 @@ use kontiki_raft::{
 };
 
 use crate::address_book::ServerRef;
-use crate::driver::Envelope;
+use crate::driver::{Envelope, HostReport};
+use crate::host::Digest;
 
 /// A message that makes no sense; the text says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,7 @@ pub struct Malformed(&'static str);
 
 /// For the wire. Shares the batch.
 pub fn encode(envelope: Envelope) -> PeerMessage {
+    let host = envelope.host;
     let body = match envelope.message {
         Message::Vote(vote) => Body::Vote(raft::Vote {
             term: vote.term.0,
@@ -48,6 +50,10 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         Message::HeartbeatAck(ack) => Body::HeartbeatAck(raft::HeartbeatAck {
             term: ack.term.0,
             round: ack.round,
+            digest: host.digest.map(|digest| raft::Digest {
+                index: digest.index.0,
+                value: digest.value,
+            }),
         }),
         Message::TimeoutNow(now) => Body::TimeoutNow(raft::TimeoutNow {
             term: now.term.0,
@@ -68,6 +74,8 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         from: envelope.from.0,
         to: envelope.to.0,
         body: Some(body),
+        versions_min: host.versions.as_ref().map_or(0, |runs| *runs.start()),
+        versions_max: host.versions.as_ref().map_or(0, |runs| *runs.end()),
     }
 }
 
@@ -108,6 +116,11 @@ fn wire_snapshot_ack(ack: SnapshotAck) -> raft::SnapshotAck {
 /// A field is missing, or the message is none of the protocol (a second Hello, say).
 pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
     let mut batch = Bytes::new();
+    let (low, high) = (message.versions_min, message.versions_max);
+    let mut host = HostReport {
+        versions: (1 <= low && low <= high).then_some(low..=high),
+        digest: None,
+    };
     let body = message.body.ok_or(Malformed("no body that is known"))?;
     let decoded = match body {
         Body::Hello(_) => return Err(Malformed("a Hello that is not the first message")),
@@ -147,10 +160,16 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             commit: Index(heartbeat.commit),
             round: heartbeat.round,
         }),
-        Body::HeartbeatAck(ack) => Message::HeartbeatAck(HeartbeatAck {
-            term: Term(ack.term),
-            round: ack.round,
-        }),
+        Body::HeartbeatAck(ack) => {
+            host.digest = ack.digest.map(|digest| Digest {
+                index: Index(digest.index),
+                value: digest.value,
+            });
+            Message::HeartbeatAck(HeartbeatAck {
+                term: Term(ack.term),
+                round: ack.round,
+            })
+        }
         Body::TimeoutNow(now) => Message::TimeoutNow(TimeoutNow {
             term: Term(now.term),
             last: id(now.last)?,
@@ -179,6 +198,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         to: ServerId(message.to),
         message: decoded,
         batch,
+        host,
     })
 }
 
@@ -213,6 +233,7 @@ pub fn hello(cluster: Option<ClusterId>, me: &ServerRef, to: ServerId) -> PeerMe
             peer_address: me.peer_address.clone(),
             client_address: me.client_address.clone(),
         })),
+        ..PeerMessage::default()
     }
 }
 
@@ -310,6 +331,10 @@ mod tests {
             to: ServerId(3),
             message,
             batch: Bytes::new(),
+            host: HostReport {
+                versions: Some(2..=3),
+                digest: None,
+            },
         }
     }
 
@@ -318,6 +343,18 @@ mod tests {
         for message in messages() {
             let sent = envelope(message);
             assert_eq!(decode(encode(sent.clone())), Ok(sent));
+        }
+        let mut sent = envelope(messages().remove(6));
+        sent.host.digest = Some(Digest {
+            index: Index(5),
+            value: 7,
+        });
+        assert_eq!(decode(encode(sent.clone())), Ok(sent.clone()));
+        // A sender that does not say, or says nonsense.
+        for (low, high) in [(0, 0), (0, 3), (3, 2)] {
+            let mut message = encode(sent.clone());
+            (message.versions_min, message.versions_max) = (low, high);
+            assert_eq!(decode(message).expect("decodes").host.versions, None);
         }
     }
 

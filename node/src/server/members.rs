@@ -9,7 +9,7 @@ use super::{Kind, Server};
 use crate::address_book::ServerRef;
 use crate::bootstrap::ping;
 use crate::driver::{Answer, ConfigurationStatus, Input, Refusal, Until};
-use crate::introduce::introduce;
+use crate::introduce::{introduce, learn_versions};
 
 impl Server {
     /// Adds the server whose peer port is at an address, and waits until it votes. Leader only. At
@@ -17,7 +17,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::NotLeader`], [`Refusal::NoLeader`], [`Refusal::NoCommit`],
-    /// [`Refusal::UnstableConfig`]; [`Error::Unreachable`]. [`Error::Unknown`] if it does not vote
+    /// [`Refusal::UnstableConfig`], [`Refusal::UnsupportedVersion`]; [`Error::Unreachable`]. [`Error::Unknown`] if it does not vote
     /// within `limits.admin_timeout_milliseconds`: the change goes on, ask again.
     pub async fn add_server(&self, peer_address: &str) -> Result<ConfigurationStatus> {
         self.check_leads()?;
@@ -28,10 +28,11 @@ impl Server {
         let book = &self.handle().book;
         let id = match answer {
             Ok(answer) => {
-                let found = answer.server.unwrap_or_default();
+                let found = answer.server.clone().unwrap_or_default();
                 let Ok(id) = found.server_id.parse() else {
                     return Err(unreachable(peer_address, "it does not say who it is"));
                 };
+                learn_versions(self.handle(), id, &answer);
                 book.learn(ServerRef {
                     id,
                     name: found.node,

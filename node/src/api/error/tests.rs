@@ -75,6 +75,12 @@ fn every_refusal_of_a_write() {
         (Refusal::NotAVoter(id), FailedPrecondition, "NOT_A_VOTER"),
         (Refusal::TransferFailed, Unavailable, "TRANSFER_FAILED"),
         (
+            Refusal::UnsupportedVersion("no".into()),
+            FailedPrecondition,
+            "UNSUPPORTED_VERSION",
+        ),
+        (Refusal::Diverged("no".into()), Unavailable, "DIVERGED"),
+        (
             Refusal::Quarantined("no".into()),
             Unavailable,
             "QUARANTINED",
