@@ -31,6 +31,10 @@ pub enum Fault {
     Foreign,
     /// Bytes of an append are flipped on the way.
     Corrupt,
+    /// A server is replaced by one whose program runs newer versions of the machine.
+    Roll,
+    /// A value in the memory of some server changes.
+    Rot,
 }
 
 /// A mixture of faults.
@@ -51,8 +55,8 @@ pub struct Profile {
 }
 
 use Fault::{
-    Corrupt, Crash, CrashLeader, Foreign, IsolateLeader, OneWay, Partition, Pause, Reset, Scale,
-    Storm, Transfer, TriggerElection,
+    Corrupt, Crash, CrashLeader, Foreign, IsolateLeader, OneWay, Partition, Pause, Reset, Roll,
+    Rot, Scale, Storm, Transfer, TriggerElection,
 };
 
 const ALL: &[(Fault, u64)] = &[
@@ -69,6 +73,8 @@ const ALL: &[(Fault, u64)] = &[
     (Scale, 10),
     (Foreign, 2),
     (Corrupt, 2),
+    (Roll, 8),
+    (Rot, 4),
 ];
 
 const CHURN: &[(Fault, u64)] = &[
@@ -78,6 +84,15 @@ const CHURN: &[(Fault, u64)] = &[
     (Transfer, 10),
     (TriggerElection, 5),
     (IsolateLeader, 5),
+    (Storm, 5),
+];
+
+const VERSIONS: &[(Fault, u64)] = &[
+    (Roll, 40),
+    (Rot, 20),
+    (Transfer, 10),
+    (IsolateLeader, 10),
+    (Scale, 10),
     (Storm, 5),
 ];
 
@@ -124,6 +139,14 @@ pub const PROFILES: &[Profile] = &[
         faults: NETWORK,
         pace_min: Duration::from_millis(100),
         pace_max: Duration::from_millis(1000),
+        total_loss: false,
+    },
+    Profile {
+        name: "versions",
+        about: "servers of other programs come and go, and memory changes by itself",
+        faults: VERSIONS,
+        pace_min: Duration::from_millis(300),
+        pace_max: Duration::from_millis(2000),
         total_loss: false,
     },
     Profile {
@@ -199,6 +222,13 @@ impl Profile {
                 ],
                 Foreign => &["message: of another cluster"],
                 Corrupt => &["message: corrupted"],
+                Roll => &[
+                    "fault: server rolled",
+                    "version: raised",
+                    "change: refused, unsupported version",
+                    "learner: held back, lacks the version",
+                ],
+                Rot => &["fault: memory changed", "server: quarantined and replaced"],
             });
         }
         if self.total_loss {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use kontiki_node::machine::{
@@ -22,24 +23,35 @@ pub struct Applied {
     pub value: u64,
     /// What the register held before.
     pub previous: u64,
+    /// Version of the machine under which it was applied.
+    pub version: Version,
 }
 
 /// Where a machine records; shared with the simulator, which drains it after every turn.
 pub type Record = Arc<Mutex<Vec<Applied>>>;
 
-/// Registers, all 0 at first.
+/// The values of a machine, where the simulator can change them behind its back.
+pub type Memory = Arc<Mutex<BTreeMap<u8, u64>>>;
+
+/// Where the state keeps what depends on versions.
+const SUM: u8 = 255;
+
+/// Registers, all 0 at first. From version 2 on the state has a sum over what is written as well, which
+/// every version forms in its own way.
 #[derive(Debug)]
 pub struct Registers {
-    values: BTreeMap<u8, u64>,
+    values: Memory,
     record: Record,
+    versions: RangeInclusive<Version>,
 }
 
 impl Registers {
-    /// Empty registers that record here.
-    pub fn new(record: Record) -> Self {
+    /// Empty registers of a program that runs these versions; they record here.
+    pub fn new(record: Record, values: Memory, versions: RangeInclusive<Version>) -> Self {
         Self {
-            values: BTreeMap::new(),
+            values,
             record,
+            versions,
         }
     }
 }
@@ -68,6 +80,10 @@ impl StateMachine for Registers {
         "registers"
     }
 
+    fn versions(&self) -> RangeInclusive<Version> {
+        self.versions.clone()
+    }
+
     fn place(&self) -> Place {
         Place::Inline
     }
@@ -79,20 +95,26 @@ impl StateMachine for Registers {
         })
     }
 
-    fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
+    fn apply(&mut self, version: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
         let mut record = self.record.lock().expect("nobody panics with it");
+        let mut values = self.values.lock().expect("nobody panics with it");
         batch
             .iter()
             .map(|command| {
                 let Some((key, value)) = parse(command.bytes) else {
                     return Vec::new();
                 };
-                let previous = self.values.insert(key, value).unwrap_or(0);
+                let previous = values.insert(key, value).unwrap_or(0);
+                if version >= 2 {
+                    let sum = values.entry(SUM).or_default();
+                    *sum = sum.rotate_left(version) ^ value;
+                }
                 record.push(Applied {
                     id: command.id,
                     key,
                     value,
                     previous,
+                    version,
                 });
                 previous.to_le_bytes().to_vec()
             })
@@ -103,12 +125,14 @@ impl StateMachine for Registers {
         let [key] = query else {
             return Err(Refused("a query is one key".into()));
         };
-        let value = self.values.get(key).copied().unwrap_or(0);
+        let values = self.values.lock().expect("nobody panics with it");
+        let value = values.get(key).copied().unwrap_or(0);
         Ok(value.to_le_bytes().to_vec())
     }
 
     fn snapshot(&self) -> Box<dyn View> {
-        let pairs = self.values.iter();
+        let values = self.values.lock().expect("nobody panics with it");
+        let pairs = values.iter();
         let bytes = pairs.flat_map(|(key, value)| write(*key, *value, 0));
         Box::new(BytesView::new(bytes.collect()))
     }
@@ -119,13 +143,13 @@ impl StateMachine for Registers {
         let pairs = bytes
             .chunks(9)
             .map(|pair| parse(pair).filter(|_| pair.len() == 9));
-        self.values = pairs
-            .collect::<Option<_>>()
-            .ok_or_else(|| RestoreError("cut short".into()))?;
+        let restored = pairs.collect::<Option<_>>();
+        *self.values.lock().expect("nobody panics with it") =
+            restored.ok_or_else(|| RestoreError("cut short".into()))?;
         Ok(())
     }
 
     fn size(&self) -> usize {
-        9 * self.values.len()
+        9 * self.values.lock().expect("nobody panics with it").len()
     }
 }

@@ -1,6 +1,6 @@
 //! What has been seen of every server that ever was: the material that invariants judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status};
@@ -152,6 +152,8 @@ pub struct Ledger {
     pub committed: Vec<CommittedEntry>,
     /// Every command that some server applied, by index.
     pub applied: BTreeMap<Index, Applied>,
+    /// Servers whose memory was changed: what their machines answer is not judged.
+    pub rotted: BTreeSet<ServerId>,
     /// Requests that wait for their answer, and where.
     pub open: BTreeMap<u64, (ServerId, Asked, u64)>,
 }
@@ -208,7 +210,9 @@ impl Ledger {
             self.committed.push(CommittedEntry { entry, by });
         }
         for applied in turn.applied {
-            self.applied.insert(applied.id.index, *applied);
+            if !self.rotted.contains(&turn.server) {
+                self.applied.insert(applied.id.index, *applied);
+            }
         }
         for (id, _) in turn.replies() {
             self.open.remove(&id);

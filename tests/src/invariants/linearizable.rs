@@ -57,6 +57,7 @@ impl Invariant for Linearizable {
                 (Some(Asked::Write { key, value }), Ok(Answer::Written { id: at, .. })) => {
                     self.written(id, key, value, at.index, turn.step)?;
                 }
+                _ if ledger.rotted.contains(&turn.server) => {}
                 (Some(Asked::Read { key }), Ok(Answer::Read { reply, applied })) => {
                     self.read(id, key, reply, *applied, turn.step)?;
                 }

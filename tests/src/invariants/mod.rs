@@ -15,6 +15,7 @@ mod ledger;
 mod linearizable;
 mod log_matching;
 mod monotonic;
+mod quarantine;
 mod quorum;
 mod restored_state;
 mod single_vote;
@@ -73,6 +74,7 @@ impl Default for Checker {
                 Box::<leader_append_only::LeaderAppendOnly>::default(),
                 Box::<state_machine_safety::StateMachineSafety>::default(),
                 Box::<restored_state::RestoredState>::default(),
+                Box::<quarantine::OnlyTheGuilty>::default(),
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),
                 Box::<genuine_quorum::GenuineQuorum>::default(),

@@ -67,6 +67,8 @@ impl World {
             }
             Fault::Transfer => self.transfer(),
             Fault::Scale => self.scale(),
+            Fault::Roll => self.roll(),
+            Fault::Rot => self.rot(),
             Fault::Foreign => self
                 .forge(false)
                 .then_some("fault: message of another cluster"),
@@ -139,7 +141,7 @@ impl World {
         "fault: storm"
     }
 
-    fn crash(&mut self, place: Place) -> bool {
+    pub(super) fn crash(&mut self, place: Place) -> bool {
         let Some(process) = self.places[place].as_ref() else {
             return false;
         };

@@ -7,6 +7,7 @@ mod connections;
 mod messages;
 mod operator;
 mod places;
+mod programs;
 mod requests;
 mod turns;
 mod verdict;
@@ -15,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use kontiki_node::driver::{Answer, Envelope, Loss, Refusal, SnapshotSettings};
+use kontiki_node::driver::{Answer, CheckpointConfig, Envelope, Loss, Refusal, SnapshotSettings};
 use kontiki_node::host::{Host, Job};
 use kontiki_raft::{Config, ServerId};
 
@@ -27,7 +28,8 @@ use crate::tally::Tally;
 use crate::trace::Trace;
 
 pub use places::Process;
-use {clients::Client, connections::Connections, operator::Operator, requests::Request};
+use {clients::Client, connections::Connections, operator::Operator};
+use {programs::Programs, requests::Request};
 
 /// Places of a run: the most servers that are ever wanted, and one to spare.
 const PLACES: usize = 8;
@@ -122,6 +124,8 @@ pub struct World {
     request_next: u64,
     clients: Vec<Client>,
     operator: Operator,
+    programs: Programs,
+    checkpoint: CheckpointConfig,
     /// Clients go on.
     clients_work: bool,
     /// Faults go on.
@@ -136,6 +140,8 @@ impl World {
         let raft = raft_config(&mut rng);
         let snapshots = snapshot_settings(&mut rng);
         let operator = Operator::new(&mut rng);
+        let programs = Programs::new(&mut rng);
+        let checkpoint = programs::checkpoints(&mut rng);
         let mut world = Self {
             now: 0,
             step: 0,
@@ -156,6 +162,8 @@ impl World {
             request_next: 0,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
             operator,
+            programs,
+            checkpoint,
             clients_work: true,
             chaos: true,
         };

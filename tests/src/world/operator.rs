@@ -70,6 +70,7 @@ impl World {
             self.form();
             return;
         }
+        self.end_quarantined();
         for place in 0..self.operator.wanted {
             if self.places[place].is_none() && !self.chaos {
                 self.start(place);
@@ -151,6 +152,14 @@ impl World {
         }
         if !lost_learners.is_empty() {
             self.change(status, Vec::new(), lost_learners);
+            return;
+        }
+        let held_back = self.held_back(status);
+        if !held_back.is_empty() {
+            self.tally.add("learner: held back, lacks the version");
+            let places: Vec<Place> = held_back.iter().map(|one| self.address[one]).collect();
+            self.change(status, Vec::new(), held_back);
+            places.into_iter().for_each(|place| self.kill(place));
             return;
         }
         let all = known.servers();
@@ -236,7 +245,7 @@ impl World {
             return false;
         }
         let left = known.voters.iter().filter(|voter| !surplus.contains(voter));
-        let living = left.clone().filter(|voter| self.lives(**voter)).count();
+        let living = left.clone().filter(|voter| self.is_sound(**voter)).count();
         let left = left.count();
         if living < (left / 2 + 1).max(self.raft.min_majority) {
             return true; // no margin for it
@@ -312,6 +321,11 @@ impl World {
         self.operator
             .in_flight
             .take_if(|waiting| waiting.request == id);
+        if let (Question::Change { change, .. }, Err(Refusal::UnsupportedVersion(_))) =
+            (&request.question, result)
+        {
+            self.refuse_program(change);
+        }
         if matches!(request.question, Question::Activate) && result.is_ok() {
             self.operator.activated = true;
         }

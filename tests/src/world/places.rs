@@ -1,17 +1,19 @@
 //! Places and the processes in them: start, death, standing still.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kontiki_node::driver::{Counters, Driver, Input, Loss, Status};
 use kontiki_node::host::{Host, Job};
+use kontiki_node::machine::Version;
 use kontiki_raft::{ChangeRequest, Configuration, Purpose, Role, ServerId, Term};
 
 use super::{Event, World};
 use crate::clock::Clock;
 use crate::invariants::Asked;
 use crate::network::Place;
-use crate::register::{Record, Registers};
+use crate::register::{Memory, Record, Registers};
 
 /// A node process with its one server.
 pub struct Process {
@@ -30,6 +32,10 @@ pub struct Process {
     pub(super) record: Record,
     /// As of its last turn.
     pub(super) counted: Counters,
+    /// What its machine holds.
+    pub(super) memory: Memory,
+    /// What its program runs.
+    pub(super) versions: RangeInclusive<Version>,
     /// When its next turn is.
     pub(super) turn_at: Option<u64>,
     /// Turns in a row without time going on.
@@ -55,7 +61,10 @@ impl World {
             ..self.raft.clone()
         };
         config.snapshots = self.snapshots;
-        let machine = Box::new(Registers::new(record.clone()));
+        config.checkpoint = self.checkpoint;
+        let (memory, versions) = (Memory::default(), self.draw_program());
+        let machine = Registers::new(record.clone(), memory.clone(), versions.clone());
+        let machine = Box::new(machine);
         let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
         assert!(away.is_none(), "the registers live in the driver");
         let status = driver.status();
@@ -63,7 +72,10 @@ impl World {
             self.tally.add("process: restart as a new incarnation");
         }
         self.address.insert(server, place);
-        self.note(format_args!("start {server} in place {place}"));
+        let (low, high) = (versions.start(), versions.end());
+        self.note(format_args!(
+            "start {server} in place {place} with versions {low} to {high}"
+        ));
         self.places[place] = Some(Process {
             server,
             driver,
@@ -75,6 +87,8 @@ impl World {
             misaddressed: 0,
             record,
             counted: Counters::default(),
+            memory,
+            versions,
             turn_at: None,
             spins: 0,
             paused: false,
@@ -199,7 +213,7 @@ impl World {
                 .all(|half| {
                     let living = half
                         .iter()
-                        .filter(|voter| **voter != server && self.lives(**voter));
+                        .filter(|voter| **voter != server && self.is_sound(**voter));
                     let quorum = (half.len() / 2 + 1).max(self.raft.min_majority);
                     living.count() >= quorum
                 })

@@ -81,6 +81,9 @@ impl World {
             return;
         }
         self.note(format_args!("{server} is asked {id} {question:?}"));
+        if let Question::Change { change, .. } = &question {
+            self.tell_versions(place, change);
+        }
         let (asked, input) = input(question, id);
         let process = self.process_mut(place, server).expect("it was there");
         process.asked.push((id, asked));
@@ -156,6 +159,7 @@ fn change_refused(refusal: &Refusal) -> &'static str {
         Refusal::StaleConfig { .. } => "change: refused, stale configuration",
         Refusal::NoCommit => "change: refused, no commit in the term",
         Refusal::BelowMinMajority { .. } => "change: refused, below min_majority",
+        Refusal::UnsupportedVersion(_) => "change: refused, unsupported version",
         Refusal::OutcomeUnknown => "change: outcome unknown",
         _ => "change: refused otherwise",
     }

@@ -128,6 +128,10 @@ impl World {
         process.counted = *process.driver.counters();
         self.tally.add_many("entry: applied", applied.len() as u64);
         self.tally.add_many("entry: truncated", truncated as u64);
+        let version = before.map_or(0, |status| status.version);
+        if is.role == Role::Leader && status.version > version.max(self.programs.oldest()) {
+            self.tally.add("version: raised");
+        }
         if is.role == Role::Leader && configuration.is_joint() && !was_joint {
             self.tally.add("change: joint");
         }

@@ -48,6 +48,11 @@ impl World {
         if let Some(why) = self.unsettled() {
             return Some(why);
         }
+        if let Some(server) = self.unnoticed_rot() {
+            return Some(format!(
+                "the memory of {server} changed, and nobody noticed"
+            ));
+        }
         let (_, leader) = self.leader()?;
         let end = leader.status.last;
         for (_, process) in self.processes() {

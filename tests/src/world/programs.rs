@@ -1,0 +1,182 @@
+//! Programs that run different versions of the machine, and memory that changes by itself.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use kontiki_node::driver::{CheckpointConfig, Input, Status};
+use kontiki_node::machine::Version;
+use kontiki_raft::{ChangeRequest, ServerId};
+
+use super::{Event, World};
+use crate::network::Place;
+use crate::rng::Rng;
+
+/// Newest version that any program of a run has.
+const VERSION_MAX: Version = 4;
+
+/// The programs that there are in a run.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// Oldest version that all run.
+    oldest: Version,
+    /// Newest that one runs.
+    newest: Version,
+}
+
+impl Programs {
+    pub(super) fn oldest(&self) -> Version {
+        self.oldest
+    }
+
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        let oldest = if rng.chance(200) { 2 } else { 1 };
+        Self {
+            oldest,
+            newest: oldest + u32::from(rng.chance(500)),
+        }
+    }
+}
+
+/// Digests are taken often, so that they meet every fault.
+pub(super) fn checkpoints(rng: &mut Rng) -> CheckpointConfig {
+    CheckpointConfig {
+        entries_max: rng.within(10, 200),
+        interval: Duration::from_millis(rng.within(300, 3000)),
+    }
+}
+
+impl World {
+    /// What the program of a process runs that starts now: newer programs come in time, and now and
+    /// then somebody starts an old one.
+    pub(super) fn draw_program(&mut self) -> RangeInclusive<Version> {
+        let (oldest, newest) = (self.programs.oldest, self.programs.newest);
+        let is_old = self.chaos && newest > oldest && self.rng.chance(200);
+        let newest = newest - u32::from(is_old);
+        if self.chaos && self.rng.chance(100) {
+            self.programs.newest = (self.programs.newest + 1).min(VERSION_MAX);
+        }
+        oldest..=newest
+    }
+
+    /// A server of the oldest program goes, and one of the newest comes in its place.
+    pub(super) fn roll(&mut self) -> Option<&'static str> {
+        let programs = self.processes();
+        let oldest = programs.min_by_key(|(place, process)| (*process.versions.end(), *place));
+        let (place, end) = oldest.map(|(place, process)| (place, *process.versions.end()))?;
+        if end == self.programs.newest {
+            self.programs.newest = (end + 1).min(VERSION_MAX);
+        }
+        self.crash(place).then_some("fault: server rolled")
+    }
+
+    /// What an operator's request tells a leader, usually: which versions the servers run that are to
+    /// be added.
+    pub(super) fn tell_versions(&mut self, place: Place, change: &ChangeRequest) {
+        for (server, _) in &change.add {
+            let runs = self
+                .address
+                .get(server)
+                .and_then(|at| self.places[*at].as_ref());
+            let runs = runs.filter(|process| process.server == *server);
+            let Some(versions) = runs.map(|process| process.versions.clone()) else {
+                continue;
+            };
+            if self.rng.chance(600) {
+                let server = *server;
+                self.input(place, Input::Runs { server, versions });
+            }
+        }
+    }
+
+    /// A server that lacks the version in force is of no use: another program takes its place.
+    pub(super) fn refuse_program(&mut self, change: &ChangeRequest) {
+        for (server, _) in &change.add {
+            let place = self.address[server];
+            if self.process_mut(place, *server).is_some() && self.can_lose(*server) {
+                self.kill(place);
+                self.between(
+                    Duration::from_millis(10),
+                    Duration::from_secs(1),
+                    Event::Start(place),
+                );
+            }
+        }
+    }
+
+    /// Learners that turned out to lack the version in force.
+    pub(super) fn held_back(&self, status: &Status) -> Vec<ServerId> {
+        let learners = status.configuration.configuration.learners.keys();
+        let lacks = |server: &&ServerId| {
+            let place = self.address[*server];
+            let process = self.places[place].as_ref();
+            process.is_some_and(|process| {
+                process.server == **server && *process.versions.end() < status.version
+            })
+        };
+        learners.filter(lacks).copied().collect()
+    }
+
+    /// A register of some server changes, without a command.
+    pub(super) fn rot(&mut self) -> Option<&'static str> {
+        let lives = |server: &ServerId| self.lives(*server);
+        if !self.operator.activated || self.checker.ledger.rotted.iter().any(lives) {
+            return None;
+        }
+        let everybody: Vec<(Place, ServerId)> = self
+            .processes()
+            .filter(|(_, process)| process.status.applied.0 > 0)
+            .map(|(place, process)| (place, process.server))
+            .collect();
+        let (place, server) = self.rng.pick(&everybody)?;
+        if !self.is_one_too_few(server) {
+            return None;
+        }
+        let (key, value) = (self.rng.below(5) as u8, 1 << 63 | self.rng.bits() >> 1);
+        let process = self.process_mut(place, server)?;
+        let mut memory = process.memory.lock().expect("nobody panics with it");
+        memory.insert(key, value);
+        drop(memory);
+        self.note(format_args!("{server} forgets register {key}"));
+        self.checker.ledger.rotted.insert(server);
+        Some("fault: memory changed")
+    }
+
+    /// Whether those who are left without this server would be a majority that agrees.
+    fn is_one_too_few(&self, server: ServerId) -> bool {
+        self.processes().count() >= 3 && self.can_lose(server)
+    }
+
+    /// Lives, and remembers what it was told.
+    pub(super) fn is_sound(&self, server: ServerId) -> bool {
+        self.lives(server) && !self.checker.ledger.rotted.contains(&server)
+    }
+
+    /// Ends the processes of quarantined servers, so that they are replaced.
+    pub(super) fn end_quarantined(&mut self) {
+        let quarantined: Vec<(Place, ServerId)> = self
+            .processes()
+            .filter(|(_, process)| process.status.quarantine.is_some())
+            .map(|(place, process)| (place, process.server))
+            .collect();
+        for (place, server) in quarantined {
+            if self.can_lose(server) {
+                self.tally.add("server: quarantined and replaced");
+                self.kill(place);
+                self.between(
+                    Duration::from_millis(10),
+                    Duration::from_secs(1),
+                    Event::Start(place),
+                );
+            }
+        }
+    }
+
+    /// A server whose memory changed, and nobody has noticed.
+    pub(super) fn unnoticed_rot(&self) -> Option<ServerId> {
+        let rotted = &self.checker.ledger.rotted;
+        let mut living = self.processes().map(|(_, process)| process);
+        living
+            .find(|process| rotted.contains(&process.server) && process.status.quarantine.is_none())
+            .map(|process| process.server)
+    }
+}
