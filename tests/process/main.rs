@@ -192,8 +192,7 @@ async fn messages_of_another_cluster_are_dropped_and_counted() {
         from: 0x5eed,
         to,
         body: Some(body),
-        versions_min: 0,
-        versions_max: 0,
+        ..PeerMessage::default()
     };
     let hello = message(Body::Hello(Hello {
         node: "stranger".into(),

@@ -200,6 +200,18 @@ impl Config {
                 4 << 20,
                 1 << 32,
             ),
+            (
+                "limits.checkpointCommandsMax",
+                limits.checkpoint_commands_max,
+                1,
+                1 << 40,
+            ),
+            (
+                "limits.checkpointMillisecondsMax",
+                limits.checkpoint_milliseconds_max,
+                10,
+                86_400_000,
+            ),
         ] {
             source.range(field, value, least, most)?;
         }

@@ -163,6 +163,11 @@ pub struct Limits {
     pub peer_queue_messages_max: usize,
     /// Bytes of them. Default 32 MiB.
     pub peer_queue_bytes_max: usize,
+    /// Commands between two checkpoints, at which the servers compare digests of their states. Default
+    /// 1,000,000.
+    pub checkpoint_commands_max: u64,
+    /// Time between them, while anything changes. Default 60000.
+    pub checkpoint_milliseconds_max: u64,
 }
 
 impl Default for Limits {
@@ -180,6 +185,8 @@ impl Default for Limits {
             address_book_max: 1024,
             peer_queue_messages_max: 4096,
             peer_queue_bytes_max: 32 << 20,
+            checkpoint_commands_max: 1_000_000,
+            checkpoint_milliseconds_max: 60_000,
         }
     }
 }
@@ -241,7 +248,10 @@ impl Config {
             snapshots: SnapshotSettings::default(),
             unapplied_bytes_max: self.limits.unapplied_bytes_max,
             dirty_read: self.dirty_read,
-            checkpoint: CheckpointConfig::default(),
+            checkpoint: CheckpointConfig {
+                entries_max: self.limits.checkpoint_commands_max,
+                interval: Duration::from_millis(self.limits.checkpoint_milliseconds_max),
+            },
         }
     }
 

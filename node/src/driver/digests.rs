@@ -26,19 +26,10 @@ const PIECE_PAUSE: Duration = Duration::from_millis(2);
 /// When the leader has everyone take a digest. It never does while nothing changes.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointConfig {
-    /// After so many commands and configurations, at the latest. Default 1,000,000.
+    /// After so many commands and configurations, at the latest.
     pub entries_max: u64,
-    /// After so long. Default 60 s.
+    /// After so long.
     pub interval: Duration,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        Self {
-            entries_max: 1_000_000,
-            interval: Duration::from_secs(60),
-        }
-    }
 }
 
 /// What a leader knows of the others' digests.

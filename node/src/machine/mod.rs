@@ -85,7 +85,7 @@ pub enum StopReason {
 ///   all servers stop before it, and nothing is lost: the log can be inspected.
 /// - *It is not deterministic*, or its memory changed: its replies or its state differ from those of
 ///   a majority of voters at a checkpoint (every minute, or 1,000,000 commands; see
-///   `CheckpointConfig`). The server is quarantined, and the others go on. If no majority agrees,
+///   `Limits`). The server is quarantined, and the others go on. If no majority agrees,
 ///   writes are refused (`DIVERGED`) until one does.
 /// - *It takes long*: with [`Place::Thread`] nothing but its own answers waits; the server keeps its
 ///   office. A leader refuses writes (`RESOURCE_EXHAUSTED`) while more than
