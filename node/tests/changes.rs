@@ -33,7 +33,10 @@ impl Pair {
                 unapplied_bytes_max: 1 << 20,
                 dirty_read: true,
                 snapshots: SnapshotSettings::default(),
-                checkpoint: CheckpointConfig::default(),
+                checkpoint: CheckpointConfig {
+                    entries_max: 1000,
+                    interval: Duration::from_secs(60),
+                },
             };
             Driver::new(ServerId(id), config, Box::new(Counter::default()), now).0
         };

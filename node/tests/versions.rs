@@ -102,6 +102,7 @@ fn options(name: &str, min_majority: usize) -> ServerOptions {
             heartbeat_milliseconds: 20,
             election_timeout_milliseconds: 300,
             min_majority,
+            ..RaftSettings::default()
         },
         limits: Limits {
             checkpoint_milliseconds_max: 100,
