@@ -174,7 +174,7 @@ fn is_stuck(plan: &Plan) -> bool {
                 | Refusal::NoCommonMachineVersion { .. }
                 | Refusal::WrongMachine { .. }
                 | Refusal::ServerQuarantined { .. }
-                | Refusal::NoHealthyQuorum { .. }
+                | Refusal::NobodyMayLead { .. }
         )
     })
 }

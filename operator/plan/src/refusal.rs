@@ -92,15 +92,11 @@ pub enum Refusal {
         /// How many are needed.
         quorum: u32,
     },
-    /// Enough voters answer, but too few that are not quarantined.
-    #[error("{healthy} of {voters} voters are healthy, {quorum} are needed")]
-    NoHealthyQuorum {
-        /// Voters that answered and are not quarantined.
-        healthy: u32,
-        /// Voters.
-        voters: u32,
-        /// How many are needed.
-        quorum: u32,
+    /// A quorum answers, but nobody in it may lead: all are quarantined.
+    #[error("{quarantined} voters answer, and all are quarantined")]
+    NobodyMayLead {
+        /// Voters that answered.
+        quarantined: u32,
     },
     /// Nobody leads.
     #[error("no leader for {} ms", lasting.as_millis())]

@@ -90,7 +90,7 @@ fn introduce(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
     }
 }
 
-/// A quorum that answers has a leader.
+/// A quorum that answers has a leader. The quarantined vote, but do not stand.
 fn elect(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
     let Some(configuration) = survey.configuration.as_ref() else {
         draft.changing = true;
@@ -115,14 +115,6 @@ fn elect(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
         });
         return;
     }
-    if let Some(half) = survey.half_without_healthy_quorum() {
-        draft.block(Refusal::NoHealthyQuorum {
-            healthy: half.healthy,
-            voters: half.voters,
-            quorum: half.quorum,
-        });
-        return;
-    }
     let lasting = survey.inventory.leaderless_for;
     let candidates = survey
         .members()
@@ -138,6 +130,13 @@ fn elect(survey: &Survey<'_>, record: &IdentityRecord, draft: &mut Draft) {
             Reverse(seen.node.ordinal),
         )
     });
+    let halves = survey.halves();
+    if halves.iter().all(|half| half.healthy == 0) {
+        draft.block(Refusal::NobodyMayLead {
+            quarantined: halves.iter().map(|half| half.live).max().unwrap_or(0),
+        });
+        return;
+    }
     match (grace(survey), best) {
         (Some(grace), Some(best)) if lasting >= grace => {
             draft.step(Step::TriggerElection {
