@@ -99,9 +99,10 @@ pub enum Refusal {
         quarantined: u32,
     },
     /// Nobody leads.
-    #[error("no leader for {} ms", lasting.as_millis())]
+    #[error("nobody leads")]
     NoLeader {
-        /// For how long.
+        /// For how long. Not in the message, which is part of a status: it would be another at every
+        /// look, and be written at every look.
         lasting: Duration,
     },
     /// The leader has not committed in its term, does not serve, or hands leadership over.

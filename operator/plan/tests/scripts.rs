@@ -90,10 +90,17 @@ impl Run {
 
     fn converge(&mut self, out: &mut String) {
         let mut quiet = 0;
+        let mut said = None;
         for _ in 0..PASSES_MAX {
             let plan = self.plan();
-            // Something may still come by itself: pods start, learners catch up.
-            quiet = if plan.steps.is_empty() { quiet + 1 } else { 0 };
+            // Something may still come by itself: pods start, learners catch up. And a status that
+            // changes although nothing happens would be written for ever.
+            let inventory = self.world.inventory();
+            let still = || verdict(&self.world.wanted, &inventory, &plan);
+            let verdict = plan.steps.is_empty().then(still);
+            let is_still = verdict.is_some() && said == verdict;
+            said = verdict;
+            quiet = if is_still { quiet + 1 } else { 0 };
             if quiet == 4 {
                 writeln!(out, "plan again: no steps").unwrap();
                 blocked(&plan, out);
