@@ -2,6 +2,7 @@
 //! section 6.2), and campaigns on request.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::log::EntryKind;
 use crate::message::{Message, Vote, VoteReply};
@@ -41,14 +42,20 @@ impl Raft {
     /// Asks whether an election could be won, without raising the term: a server that was cut off
     /// does not disturb the others when it comes back.
     fn pre_campaign(&mut self, now: Time) {
-        // A suspect's voters may not have noticed yet: ask again soon.
-        let pause = match &self.state {
-            State::Follower(follower) if follower.is_suspicious => self
-                .random
-                .between(self.config.heartbeat, 2 * self.config.heartbeat),
-            _ => self.draw_election_timeout(),
+        let is_urgent = match &self.state {
+            State::Follower(follower) => follower.is_suspicious,
+            State::PreCandidate(candidacy) => candidacy.is_urgent,
+            // An election was under way, and nobody won it.
+            State::Candidate(_) => true,
+            State::Leader(_) => false,
         };
-        self.state = State::PreCandidate(self.candidacy(now + pause));
+        // A suspect's voters may not have noticed yet: ask again soon.
+        let heartbeat = self.config.heartbeat;
+        let pause = match is_urgent {
+            true => self.random.between(heartbeat, 2 * heartbeat),
+            false => self.draw_election_timeout(),
+        };
+        self.state = State::PreCandidate(self.candidacy(now + pause, is_urgent));
         self.ask_for_votes(Vote {
             term: self.term.next(),
             last: self.log.last(),
@@ -62,8 +69,8 @@ impl Raft {
         self.fail_reads();
         self.enter_term(self.term.next());
         self.vote = Some(self.id);
-        let timeout = self.draw_election_timeout();
-        self.state = State::Candidate(self.candidacy(now + timeout));
+        let pause = self.draw_candidate_timeout();
+        self.state = State::Candidate(self.candidacy(now + pause, true));
         self.ask_for_votes(Vote {
             term: self.term,
             last: self.log.last(),
@@ -73,11 +80,23 @@ impl Raft {
         self.count_votes(now);
     }
 
-    fn candidacy(&self, retry_due: Time) -> Candidacy {
+    fn candidacy(&self, retry_due: Time, is_urgent: bool) -> Candidacy {
         Candidacy {
             votes: BTreeMap::from([(self.id, true)]),
             retry_due,
+            is_urgent,
         }
+    }
+
+    /// How long a candidate waits for votes: some heartbeats, which are longer than a round trip, and
+    /// no longer than an election timeout. Candidates that share the votes of the living, while a
+    /// voter that is gone could still decide it, would otherwise wait for that: with an election
+    /// timeout of a minute, a minute. The pre-vote that follows disturbs nobody.
+    fn draw_candidate_timeout(&mut self) -> Duration {
+        let heartbeat = self.config.heartbeat;
+        let min = self.config.election_timeout_min.min(4 * heartbeat);
+        let max = self.config.election_timeout_max.min(8 * heartbeat);
+        self.random.between(min, max)
     }
 
     fn ask_for_votes(&mut self, vote: Vote) {

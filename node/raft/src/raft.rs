@@ -70,6 +70,8 @@ pub(crate) struct Candidacy {
     pub(crate) votes: BTreeMap<ServerId, bool>,
     /// When to try again.
     pub(crate) retry_due: Time,
+    /// No leader is disturbed by trying again soon: its process is gone, or there is none.
+    pub(crate) is_urgent: bool,
 }
 
 #[derive(Clone, Debug)]
