@@ -27,6 +27,18 @@ pub struct Applied {
     pub version: Version,
 }
 
+impl Applied {
+    /// Does to registers what the command did; answers what the register held before.
+    pub fn apply_to(&self, values: &mut BTreeMap<u8, u64>) -> u64 {
+        let previous = values.insert(self.key, self.value).unwrap_or(0);
+        if self.version >= 2 {
+            let sum = values.entry(SUM).or_default();
+            *sum = sum.rotate_left(self.version) ^ self.value;
+        }
+        previous
+    }
+}
+
 /// Where a machine records; shared with the simulator, which drains it after every turn.
 pub type Record = Arc<Mutex<Vec<Applied>>>;
 
@@ -104,19 +116,16 @@ impl StateMachine for Registers {
                 let Some((key, value)) = parse(command.bytes) else {
                     return Vec::new();
                 };
-                let previous = values.insert(key, value).unwrap_or(0);
-                if version >= 2 {
-                    let sum = values.entry(SUM).or_default();
-                    *sum = sum.rotate_left(version) ^ value;
-                }
-                record.push(Applied {
+                let mut applied = Applied {
                     id: command.id,
                     key,
                     value,
-                    previous,
+                    previous: 0,
                     version,
-                });
-                previous.to_le_bytes().to_vec()
+                };
+                applied.previous = applied.apply_to(&mut values);
+                record.push(applied);
+                applied.previous.to_le_bytes().to_vec()
             })
             .collect()
     }

@@ -31,7 +31,7 @@ impl Invariant for RestoredState {
         let mut expected = BTreeMap::new();
         let before = ledger.applied.range(..=applied).map(|(_, write)| write);
         for write in before.chain(turn.applied) {
-            expected.insert(write.key, write.value);
+            write.apply_to(&mut expected);
         }
         for key in 0..=u8::MAX {
             let value = machine.read(&[key]).map_err(|refused| refused.0)?;
