@@ -1,15 +1,15 @@
 //! `kontiki.v1.Admin`: what operators and people ask of a server.
 
+mod service;
+
 use std::time::Duration;
 
 use futures::future::join_all;
 use kontiki_proto::v1;
-use kontiki_proto::v1::admin_server::Admin;
 use kontiki_raft::{ChangeRequest, Index, Purpose};
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
 use super::bounds::at_most;
-use super::data::finish;
 use super::error::ApiError;
 use super::patience;
 use super::text::{
@@ -20,7 +20,6 @@ use crate::address_book::ServerRef;
 use crate::driver::{Answer, INSPECT_BYTES_MAX, Input, Refusal, Until};
 use crate::handle::{Failure, Handle, Reply};
 use crate::introduce;
-use crate::metrics::Method;
 
 /// Longest and usual wait for a leader, in milliseconds.
 const AWAIT_LEADER_MAX: u64 = 600_000;
@@ -389,124 +388,4 @@ fn until(committed: bool) -> Until {
 
 fn ids(field: &'static str, list: &[String]) -> Result<Vec<kontiki_raft::ServerId>, ApiError> {
     list.iter().map(|text| server_id(field, text)).collect()
-}
-
-#[tonic::async_trait]
-impl Admin for AdminService {
-    async fn bootstrap(
-        &self,
-        request: Request<v1::BootstrapRequest>,
-    ) -> Result<Response<v1::BootstrapResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::Bootstrap,
-            self.bootstrap(request).await,
-        )
-    }
-
-    async fn activate(
-        &self,
-        request: Request<v1::ActivateRequest>,
-    ) -> Result<Response<v1::ActivateResponse>, Status> {
-        finish(&self.handle, Method::Activate, self.activate(request).await)
-    }
-
-    async fn add_server(
-        &self,
-        request: Request<v1::AddServerRequest>,
-    ) -> Result<Response<v1::ChangeResponse>, Status> {
-        finish(&self.handle, Method::AddServer, self.add(request).await)
-    }
-
-    async fn remove_server(
-        &self,
-        request: Request<v1::RemoveServerRequest>,
-    ) -> Result<Response<v1::ChangeResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::RemoveServer,
-            self.remove(request).await,
-        )
-    }
-
-    async fn replace_server(
-        &self,
-        request: Request<v1::ReplaceServerRequest>,
-    ) -> Result<Response<v1::ChangeResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::ReplaceServer,
-            self.replace(request).await,
-        )
-    }
-
-    async fn transfer_leadership(
-        &self,
-        request: Request<v1::TransferLeadershipRequest>,
-    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::TransferLeadership,
-            self.transfer(request).await,
-        )
-    }
-
-    async fn trigger_election(
-        &self,
-        request: Request<v1::TriggerElectionRequest>,
-    ) -> Result<Response<v1::TriggerElectionResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::TriggerElection,
-            self.trigger(request).await,
-        )
-    }
-
-    async fn await_leader(
-        &self,
-        request: Request<v1::AwaitLeaderRequest>,
-    ) -> Result<Response<v1::AwaitLeaderResponse>, Status> {
-        finish(
-            &self.handle,
-            Method::AwaitLeader,
-            self.await_leader(request).await,
-        )
-    }
-
-    async fn status(
-        &self,
-        request: Request<v1::StatusRequest>,
-    ) -> Result<Response<v1::StatusResponse>, Status> {
-        finish(&self.handle, Method::Status, self.status(request).await)
-    }
-
-    async fn introduce(
-        &self,
-        request: Request<v1::IntroduceRequest>,
-    ) -> Result<Response<v1::IntroduceResponse>, Status> {
-        let result = self.introduce(request.into_inner());
-        finish(&self.handle, Method::Introduce, result)
-    }
-
-    async fn ping(
-        &self,
-        _request: Request<v1::PingRequest>,
-    ) -> Result<Response<v1::PingResponse>, Status> {
-        finish(&self.handle, Method::Ping, Ok(self.ping()))
-    }
-
-    async fn inspect(
-        &self,
-        request: Request<v1::InspectRequest>,
-    ) -> Result<Response<v1::InspectResponse>, Status> {
-        finish(&self.handle, Method::Inspect, self.inspect(request).await)
-    }
-
-    async fn stop_server(
-        &self,
-        request: Request<v1::StopServerRequest>,
-    ) -> Result<Response<v1::StopServerResponse>, Status> {
-        let result = self.stop_server(request.into_inner());
-        finish(&self.handle, Method::StopServer, result)
-    }
 }
