@@ -195,6 +195,9 @@ pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value
                 "last_heard_ms": progress.heard.then_some(progress.last_heard_ms),
                 "reachable": progress.reachable,
                 "stalled": progress.stalled,
+                "needs_snapshot": progress.needs_snapshot,
+                "snapshot_index": progress.snapshot_index,
+                "snapshot_bytes": progress.snapshot_bytes,
             })
         })
         .collect();
@@ -220,6 +223,9 @@ pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value
         "min_majority": status.min_majority,
         "machine": status.machine,
         "version": status.version,
+        "receiving_snapshot_bytes": status.receiving_snapshot_bytes,
+        "snapshot_refusal": status.snapshot_refusal,
+        "log_bytes": status.log_bytes,
     })
 }
 
@@ -404,6 +410,7 @@ mod tests {
                 heard: true,
                 reachable: true,
                 stalled: false,
+                ..Progress::default()
             }],
             serving: true,
             ready: true,

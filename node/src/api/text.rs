@@ -119,6 +119,7 @@ fn wire_learner((id, purpose): (&ServerId, &Purpose)) -> v1::Learner {
 
 fn wire_progress(peer: &PeerStatus, now: Time) -> v1::Progress {
     let since = peer.heard.map(|heard| now.since(heard));
+    let sending = peer.refill.and_then(|refill| refill.sending);
     v1::Progress {
         server_id: peer.server.to_string(),
         matched: peer.matched.0,
@@ -126,6 +127,11 @@ fn wire_progress(peer: &PeerStatus, now: Time) -> v1::Progress {
         heard: since.is_some(),
         reachable: peer.reachable,
         stalled: peer.stalled,
+        needs_snapshot: peer.refill.is_some(),
+        snapshot_index: sending.map_or(0, |id| id.last.index.0),
+        snapshot_bytes: sending
+            .and(peer.refill)
+            .map_or(0, |refill| refill.delivered),
     }
 }
 
@@ -164,6 +170,9 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         machine_versions_max: *status.versions.end(),
         quarantine: status.quarantine.clone().unwrap_or_default(),
         diverged: status.diverged.clone().unwrap_or_default(),
+        receiving_snapshot_bytes: status.receiving.unwrap_or(0),
+        snapshot_refusal: status.snapshot_refusal.clone().unwrap_or_default(),
+        log_bytes: status.log_bytes as u64,
     }
 }
 

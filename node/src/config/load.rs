@@ -212,6 +212,30 @@ impl Config {
                 10,
                 86_400_000,
             ),
+            (
+                "limits.logTailBytes",
+                limits.log_tail_bytes as u64,
+                4 << 10,
+                1 << 36,
+            ),
+            (
+                "limits.logKeptBytesMax",
+                limits.log_kept_bytes_max as u64,
+                limits.log_tail_bytes as u64,
+                1 << 40,
+            ),
+            (
+                "limits.snapshotBytesPerSecond",
+                limits.snapshot_bytes_per_second,
+                0,
+                1 << 40,
+            ),
+            (
+                "limits.snapshotBytesMax",
+                limits.snapshot_bytes_max,
+                1 << 20,
+                1 << 44,
+            ),
         ] {
             source.range(field, value, least, most)?;
         }

@@ -168,6 +168,15 @@ pub struct Limits {
     pub checkpoint_commands_max: u64,
     /// Time between them, while anything changes. Default 60000.
     pub checkpoint_milliseconds_max: u64,
+    /// Bytes at the end of the log that compaction leaves. Default 8 MiB.
+    pub log_tail_bytes: usize,
+    /// Bytes of log kept for servers that lag, or receive a snapshot; past it and past what has been
+    /// delivered of the snapshot, they get a fresh one. Default 64 MiB.
+    pub log_kept_bytes_max: usize,
+    /// Bytes of snapshots sent in a second, to all servers together; 0: as many as go. Default 0.
+    pub snapshot_bytes_per_second: u64,
+    /// Bytes of a snapshot that is received; past it the snapshot is refused. Default 16 GiB.
+    pub snapshot_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -187,6 +196,10 @@ impl Default for Limits {
             peer_queue_bytes_max: 32 << 20,
             checkpoint_commands_max: 1_000_000,
             checkpoint_milliseconds_max: 60_000,
+            log_tail_bytes: 8 << 20,
+            log_kept_bytes_max: 64 << 20,
+            snapshot_bytes_per_second: 0,
+            snapshot_bytes_max: 16 << 30,
         }
     }
 }
@@ -239,18 +252,24 @@ impl Config {
             min_majority: self.raft.min_majority,
             // The engine mixes the server's id in, which is as random as a seed can be.
             seed: 0,
+            log_tail_bytes: self.limits.log_tail_bytes,
+            log_kept_bytes_max: self.limits.log_kept_bytes_max,
             ..kontiki_raft::Config::default()
         };
         DriverConfig {
             raft,
             activate,
             pending_writes_max: self.limits.pending_writes_max,
-            snapshots: SnapshotSettings::default(),
             unapplied_bytes_max: self.limits.unapplied_bytes_max,
             dirty_read: self.dirty_read,
             checkpoint: CheckpointConfig {
                 entries_max: self.limits.checkpoint_commands_max,
                 interval: Duration::from_millis(self.limits.checkpoint_milliseconds_max),
+            },
+            snapshots: SnapshotSettings {
+                bytes_per_second: self.limits.snapshot_bytes_per_second,
+                bytes_max: self.limits.snapshot_bytes_max,
+                ..SnapshotSettings::default()
             },
         }
     }

@@ -52,8 +52,8 @@ impl Incoming {
         self.received
     }
 
-    /// Takes a piece, if it is the next one. Copies it: a slice of a receive buffer would keep all of
-    /// that alive. Whole or broken, nothing is left here.
+    /// Takes a piece, if it is the next one. Copies it: a slice of a receive buffer would keep
+    /// all of that alive. Whole or broken, nothing is left here.
     pub(super) fn take(
         &mut self,
         offset: u64,

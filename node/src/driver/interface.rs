@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kontiki_raft::{
-    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, PeerRefill, Purpose, Role,
-    ServerId, Term, Time,
+    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, Purpose, Role, ServerId, Term,
+    Time,
 };
 
 use super::inspect::Inspection;
@@ -13,6 +13,7 @@ use crate::host::{Digest, Done, Host, Job, Quarantine};
 use crate::machine::{Effect, Version};
 
 pub use super::piece::Pieces;
+pub use kontiki_raft::PeerRefill;
 
 /// How snapshots travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

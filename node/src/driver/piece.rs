@@ -1,5 +1,5 @@
-//! How a snapshot travels: a header, the host's bytes, a checksum of all; cut into pieces, each with a
-//! checksum of its own.
+//! How a snapshot travels: a header, the host's bytes, a checksum of all; cut into pieces, each with
+//! a checksum of its own.
 //!
 //! ```text
 //! u32 format | u64 term | u64 index | u64 entry of the configuration | u32 length | configuration
@@ -90,7 +90,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn push(&mut self, piece: Bytes) {
+    /// Adds a piece at the end.
+    pub fn push(&mut self, piece: Bytes) {
         self.pieces.push_back(piece);
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kontiki_raft::{Configuration, Role, ServerId, Term};
 
 use super::*;
+use crate::driver::Pieces;
 use crate::machine::{BytesView, Refused, RestoreError, View};
 
 /// Sums lengths of commands; panics at `panic`, and has an effect at `effect`.
@@ -80,7 +81,13 @@ impl StateMachine for Moody {
         Box::new(BytesView::new(self.sum.to_le_bytes().to_vec()))
     }
 
-    fn restore(&mut self, _: Version, _: &mut dyn Read) -> Result<(), RestoreError> {
+    fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        self.sum = 0;
+        assert_ne!(bytes, b"panic");
+        let sum = bytes.try_into();
+        self.sum = usize::from_le_bytes(sum.map_err(|_| RestoreError("not a sum".into()))?);
         Ok(())
     }
 
@@ -358,4 +365,89 @@ fn who_is_contradicted_by_a_verdict_is_quarantined() {
     let payload = Control::Verdict(other).encode();
     let done = fresh.run(entries(2, &[(EntryKind::Control, &payload)]));
     assert_eq!(quarantined(&done), None);
+}
+
+/// What a host writes of itself, at its last entry.
+fn written(host: &mut Host) -> (LogId, Vec<u8>) {
+    let Done::Snapshot { mut view, .. } = host.run(Job::<u64>::Snapshot { to: ServerId(2) }) else {
+        panic!("no snapshot");
+    };
+    let mut out = Vec::new();
+    while view.write(&mut out, 5) {}
+    (view.applied, out)
+}
+
+fn restore(host: &mut Host, last: LogId, bytes: &[u8]) -> Done<u64> {
+    let mut state = Pieces::default();
+    bytes
+        .chunks(3)
+        .for_each(|piece| state.push(Bytes::copy_from_slice(piece)));
+    host.run(Job::Restore { last, state })
+}
+
+#[test]
+fn a_state_moves_from_host_to_host_with_all_that_the_log_decided() {
+    let mut first = host(Moody::default());
+    let activate = Control::Activate.encode();
+    first.run(entries(
+        2,
+        &[(EntryKind::Control, &activate[..]), command(b"four")],
+    ));
+    let (last, bytes) = written(&mut first);
+    let mut second = host(Moody::default());
+    let Done::Restored(Ok(status)) = restore(&mut second, last, &bytes) else {
+        panic!("not restored");
+    };
+    assert_eq!((status.applied, status.version), (last, 1));
+    assert_eq!(status.activated, Some(Index(2)));
+    assert_eq!(read(&mut second, b"").as_deref(), Ok("4"));
+    // It goes on from there.
+    let done = second.run(entries(4, &[command(b"a")]));
+    assert!(matches!(done, Done::Applied(_)));
+    assert_eq!(read(&mut second, b"").as_deref(), Ok("5"));
+    // With the same digest as one that was there from the beginning.
+    first.run(entries(4, &[command(b"a")]));
+    let payload = Control::Checkpoint.encode();
+    let digests = [&mut first, &mut second].map(|host| {
+        host.run(entries(5, &[(EntryKind::Control, &payload[..])]));
+        digest_of(host)
+    });
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn a_state_that_is_refused_leaves_the_own_one_in_place() {
+    let mut host = host(Moody::default());
+    host.run(entries(2, &[command(b"four")]));
+    let (_, whole) = written(&mut host);
+    let before = host.status();
+    let later = LogId {
+        term: Term(1),
+        index: Index(9),
+    };
+    let mut of_another = whole.clone();
+    of_another[20] ^= 1; // a letter of the machine's name
+    let mut of_a_later_version = whole.clone();
+    of_a_later_version[4] = 9;
+    let cuts = (0..whole.len()).map(|cut| whole[..cut].to_vec());
+    for bad in cuts.chain([of_another, of_a_later_version]) {
+        let done = restore(&mut host, later, &bad);
+        assert!(matches!(done, Done::Restored(Err(_))), "{bad:?}: {done:?}");
+        assert_eq!(host.status(), before);
+        assert_eq!(read(&mut host, b"").as_deref(), Ok("4"));
+    }
+}
+
+#[test]
+fn a_machine_that_panics_while_it_restores_is_in_quarantine() {
+    let mut host = host(Moody::default());
+    let (last, mut bytes) = written(&mut host);
+    bytes.truncate(bytes.len() - 8);
+    bytes.extend_from_slice(b"panic");
+    let done = restore(&mut host, last, &bytes);
+    assert!(matches!(done, Done::Quarantined(_)), "{done:?}");
+    assert!(matches!(
+        host.run(Job::<u64>::Snapshot { to: ServerId(2) }),
+        Done::Quarantined(_)
+    ));
 }

@@ -1,6 +1,7 @@
 //! What a node counts. Base units, prefix `kontiki_`, bounded labels only.
 
 mod labels;
+mod snapshots;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tonic::Code;
 use crate::address_book::ServerRef;
 use crate::driver::{Counters, Stage, Status};
 use crate::peer::Lane;
+
+use snapshots::SnapshotMetrics;
 
 use labels::{DROPPED, EFFECTED, ROLES, STAGES};
 pub use labels::{Dropped, Effected, Method};
@@ -32,6 +35,7 @@ pub struct Metrics {
     stages: Vec<prometheus::Histogram>,
     standing: StandingGauges,
     totals: Totals,
+    snapshots: SnapshotMetrics,
     pending: IntGauge,
     committed: IntCounter,
     failed: IntCounter,
@@ -178,6 +182,7 @@ impl Metrics {
                 .into(),
             standing: StandingGauges::new(&add),
             totals: Totals::new(&add),
+            snapshots: SnapshotMetrics::new(&add),
             pending: add.gauge(
                 "kontiki_proposals_pending",
                 "Writes that wait for their outcome.",
@@ -263,6 +268,7 @@ impl Metrics {
         ] {
             counter.inc_by(after - before);
         }
+        self.snapshots.add_counters(before, after);
     }
 
     /// Takes over one sampled gap.
@@ -275,6 +281,7 @@ impl Metrics {
 
     /// Takes over where the server stands. A voter that was `silent` for so long counts as dead.
     pub fn observe(&self, status: &Status, now: kontiki_raft::Time, silent: Duration) {
+        self.snapshots.observe(status);
         let gauges = &self.standing;
         let role = status.standing.role;
         for (known, name) in ROLES {
