@@ -186,6 +186,7 @@ impl Profile {
             "snapshot: begun",
             "snapshot: delivered",
             "snapshot: given up",
+            "snapshot: refused",
             "snapshot: restored",
             "snapshot: resumed",
         ];

@@ -55,6 +55,10 @@ pub struct Registers {
     values: Memory,
     record: Record,
     versions: RangeInclusive<Version>,
+    /// Snapshots that it will refuse.
+    refusals: u64,
+    /// It has just refused one, and is given back what it had.
+    has_refused: bool,
 }
 
 impl Registers {
@@ -64,7 +68,14 @@ impl Registers {
             values,
             record,
             versions,
+            refusals: 0,
+            has_refused: false,
         }
+    }
+
+    /// They refuse the first so many snapshots.
+    pub fn refusing(self, refusals: u64) -> Self {
+        Self { refusals, ..self }
     }
 }
 
@@ -149,6 +160,12 @@ impl StateMachine for Registers {
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
+        if !std::mem::take(&mut self.has_refused) && self.refusals > 0 {
+            self.refusals -= 1;
+            self.has_refused = true;
+            self.values.lock().expect("nobody panics with it").clear();
+            return Err(RestoreError("out of sorts".into()));
+        }
         let pairs = bytes
             .chunks(9)
             .map(|pair| parse(pair).filter(|_| pair.len() == 9));

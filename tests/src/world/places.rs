@@ -64,7 +64,11 @@ impl World {
         config.checkpoint = self.checkpoint;
         let (memory, versions) = (Memory::default(), self.draw_program());
         let machine = Registers::new(record.clone(), memory.clone(), versions.clone());
-        let machine = Box::new(machine);
+        let refusals = match self.rng.chance(100) {
+            true => self.rng.within(1, 2),
+            false => 0,
+        };
+        let machine = Box::new(machine.refusing(refusals));
         let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
         assert!(away.is_none(), "the registers live in the driver");
         let status = driver.status();
