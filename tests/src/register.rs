@@ -46,7 +46,7 @@ pub type Record = Arc<Mutex<Vec<Applied>>>;
 pub type Memory = Arc<Mutex<BTreeMap<u8, u64>>>;
 
 /// Where the state keeps what depends on versions.
-const SUM: u8 = 255;
+pub const SUM: u8 = 255;
 
 /// Registers, all 0 at first. From version 2 on the state has a sum over what is written as well, which
 /// every version forms in its own way.

@@ -1,12 +1,12 @@
-//! The state that a snapshot brings is the one that applying every entry up to there makes, and what
-//! else comes with it (the configuration in force) is what the log says there.
+//! The registers that a snapshot brings are those that applying every entry up to there makes. (What
+//! depends on versions, and the rest of what comes with it, is for digests and the other invariants.)
 
 use std::collections::BTreeMap;
 
 use kontiki_raft::{Index, ServerId};
 
 use super::{Invariant, Ledger, Turn};
-use crate::register::value_of;
+use crate::register::{SUM, value_of};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Invariant for RestoredState {
         for write in before.chain(turn.applied) {
             write.apply_to(&mut expected);
         }
-        for key in 0..=u8::MAX {
+        for key in 0..SUM {
             let value = machine.read(&[key]).map_err(|refused| refused.0)?;
             let value = value_of(&value).ok_or("a reply is not 8 bytes")?;
             let wanted = expected.get(&key).copied().unwrap_or(0);

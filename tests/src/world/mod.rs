@@ -34,6 +34,8 @@ use {programs::Programs, requests::Request};
 /// Places of a run: the most servers that are ever wanted, and one to spare.
 const PLACES: usize = 8;
 const CLIENTS: usize = 4;
+/// A tail of this many bytes is never full in a run: nothing is compacted.
+const WHOLE_LOG: usize = 1 << 30;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -272,8 +274,11 @@ fn raft_config(rng: &mut Rng) -> Config {
         config.min_majority = 2;
     }
     config.catch_up_pause = Duration::from_secs(2);
-    // A log of some ten to some hundred entries: servers fall behind it all the time.
-    config.log_tail_bytes = rng.within(400, 6000) as usize;
+    // In most runs a log of some ten to some hundred entries: servers fall behind it all the time.
+    config.log_tail_bytes = match rng.chance(250) {
+        true => WHOLE_LOG,
+        false => rng.within(400, 6000) as usize,
+    };
     config.log_tail_entries_min = rng.within(1, 16) as usize;
     // More than is written while a snapshot is on its way in calm weather: else none is ever over.
     config.log_kept_bytes_max = config.log_tail_bytes + rng.within(4000, 16000) as usize;
