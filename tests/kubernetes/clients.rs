@@ -8,14 +8,18 @@ use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use kontiki_client::proto::kv::KeyValue;
+use kontiki_client::proto::v1::StatusResponse;
 use kontiki_client::{Client, Consistency, Range};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::World;
-use crate::cluster::run as run_program;
+use crate::cluster::{Cluster, run as run_program};
 use crate::example::{Example, Outcome, Writing};
 use crate::lossy::{Lose, Proxy};
-use crate::raft::{Raft, address_of};
+use crate::processes;
+use crate::raft::{PATIENCE, Raft, address_of};
+use crate::wait::until;
 
 /// Acknowledgements of each client before and after the leader's pod is deleted.
 const SERVED: usize = 50;
@@ -298,7 +302,8 @@ async fn revision(client: &Client) -> Result<u64> {
     Ok(get.await?.revision)
 }
 
-/// Both clients write, and both count on the same key, while the leader's pod is deleted.
+/// Both clients write, and both count on the same key, while the leader's pod is deleted, and while
+/// the next leader's process is killed in the middle of its work.
 async fn leader_deleted(raft: &Raft, examples: &[Example], all: &[String]) -> Result<()> {
     const COUNTER: &str = "counter";
     let (mut counting, mut filling) = (Vec::new(), BTreeMap::new());
@@ -311,10 +316,18 @@ async fn leader_deleted(raft: &Raft, examples: &[Example], all: &[String]) -> Re
     served(counting.iter_mut().chain(filling.values_mut())).await?;
     let (leader, before) = raft.leader().await?;
     raft.replace_pod(&leader, &[]).await?;
-    raft.settled(SERVERS).await?;
-    let after = raft.leader().await?.1;
-    ensure!(after.term > before.term, "{leader} led before and after");
+    led_anew(raft, &leader, &before).await?;
     served(counting.iter_mut().chain(filling.values_mut())).await?;
+    match Cluster::is_ours() {
+        true => {
+            let (leader, before) = raft.leader().await?;
+            let process = processes::of_pod(&raft.pod(&leader).await?)?;
+            processes::signal(process, Signal::KILL)?;
+            led_anew(raft, &leader, &before).await?;
+            served(counting.iter_mut().chain(filling.values_mut())).await?;
+        }
+        false => println!("  no process is killed: KUBECONFIG names a cluster not of ours"),
+    }
 
     let client = Client::new(raft.client_endpoints())?;
     let (mut added, mut maybe) = (0, 0);
@@ -329,7 +342,7 @@ async fn leader_deleted(raft: &Raft, examples: &[Example], all: &[String]) -> Re
         };
         added += of(Outcome::Acknowledged);
         maybe += of(Outcome::Unknown);
-        report(&name, &outcomes);
+        report(&name, &outcomes)?;
     }
     let counter = read(&client, COUNTER).await?.context("no counter")?;
     let counter = String::from_utf8_lossy(&counter.value).into_owned();
@@ -341,7 +354,7 @@ async fn leader_deleted(raft: &Raft, examples: &[Example], all: &[String]) -> Re
     for (prefix, writing) in filling {
         let name = writing.name.clone();
         let outcomes = writing.stop().await?;
-        report(&name, &outcomes);
+        report(&name, &outcomes)?;
         compare(&client, &prefix, &outcomes)
             .await
             .with_context(|| name)?;
@@ -350,24 +363,35 @@ async fn leader_deleted(raft: &Raft, examples: &[Example], all: &[String]) -> Re
     Ok(())
 }
 
+/// Waits until another server leads, and the cluster is whole again.
+async fn led_anew(raft: &Raft, leader: &str, before: &StatusResponse) -> Result<()> {
+    until("another server leads", PATIENCE, async || {
+        let (_, after) = raft.leader_but(Some(leader)).await?;
+        Ok((after.term > before.term).then_some(()))
+    })
+    .await?;
+    raft.settled(SERVERS).await
+}
+
 async fn served(writing: impl Iterator<Item = &mut Writing>) -> Result<()> {
     let served = writing.map(|writing| writing.served(SERVED));
     try_join_all(served).await.map(drop)
 }
 
-fn report(name: &str, outcomes: &[Outcome]) {
+/// Prints how the writes of a client ended. None may have failed: there was a leader again long
+/// before the client gives up.
+fn report(name: &str, outcomes: &[Outcome]) -> Result<()> {
     let of = |wanted| {
         outcomes
             .iter()
             .filter(|outcome| **outcome == wanted)
             .count()
     };
-    println!(
-        "  {name}: {} acknowledged, {} failed, {} unknown",
-        of(Outcome::Acknowledged),
-        of(Outcome::Failed),
-        of(Outcome::Unknown)
-    );
+    let (acknowledged, unknown) = (of(Outcome::Acknowledged), of(Outcome::Unknown));
+    println!("  {name}: {acknowledged} writes acknowledged, {unknown} unknown");
+    let failed = of(Outcome::Failed);
+    ensure!(failed == 0, "{name}: {failed} writes were not sent again");
+    Ok(())
 }
 
 /// Every acknowledged key is there with its value, and none that failed.
