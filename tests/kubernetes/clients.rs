@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::World;
 use crate::cluster::{Cluster, run as run_program};
 use crate::example::{Example, Outcome, Writing};
-use crate::lossy::{Lose, Proxy};
+use crate::lossy::{Fate, Proxy};
 use crate::processes;
 use crate::raft::{PATIENCE, Raft, address_of};
 use crate::wait::until;
@@ -46,8 +46,8 @@ pub async fn run(world: &World) -> Result<()> {
     let examples = Example::all()?;
     for example in &examples {
         calls(example, &endpoints).await?;
-        lost(example, &endpoints.all).await?;
-        println!("  {}: calls, redirects, lost answers: done", example.name);
+        refused_and_lost(example, &endpoints.all).await?;
+        println!("  {}: calls, refusals, lost answers: done", example.name);
     }
     leader_deleted(&raft, &examples, &endpoints.all).await
 }
@@ -242,26 +242,31 @@ async fn calls(example: &Example, endpoints: &Endpoints) -> Result<()> {
     Ok(())
 }
 
-/// Requests and answers are lost: each client finds out what can be found out, and says so of what
-/// cannot.
-async fn lost(example: &Example, all: &[String]) -> Result<()> {
+/// Calls are refused, requests and answers lost: each client sends again what it may, finds out what
+/// can be found out, and says so of what cannot.
+async fn refused_and_lost(example: &Example, all: &[String]) -> Result<()> {
+    use Fate::{LoseAnswer, LoseAnswerAndOverwrite, LoseRequest, Pass, Refuse, RefuseForGood};
     let client = Client::new(all)?;
     let proxy = Proxy::start(all)?;
     let through = [proxy.endpoint.clone()];
-    let name = |what: &str| format!("{}-lost-{what}", example.name);
-    let cas = "cas";
-    let (nothing, answer, request) = (Lose::Nothing, Lose::Answer, Lose::Request);
-    // What is done, what is lost; then the exit status, copies sent, writes done (0: no such key).
+    let name = |what: &str| format!("{}-through-{what}", example.name);
+    let (put, cas) = ("put", "cas");
+    // What becomes of it; then the exit status, copies sent, writes done (0: no such key).
     for (command, script, status, copies, writes) in [
-        ("put", vec![answer], 4, 1, 1),
-        ("put", vec![request], 4, 1, 0),
-        (cas, vec![nothing], 0, 1, 1),
-        (cas, vec![answer], 0, 2, 1),
-        (cas, vec![request], 0, 2, 1),
-        (cas, vec![request, answer, answer], 0, 4, 1),
-        (cas, vec![Lose::AnswerAndOverwrite], 4, 2, 2),
+        (put, vec![Refuse, Refuse], 0, 3, 1),
+        (put, vec![RefuseForGood], 1, 1, 0),
+        (put, vec![LoseAnswer], 4, 1, 1),
+        (put, vec![LoseRequest], 4, 1, 0),
+        (cas, vec![Pass], 0, 1, 1),
+        (cas, vec![Refuse], 0, 2, 1),
+        (cas, vec![LoseAnswer], 0, 2, 1),
+        (cas, vec![LoseRequest], 0, 2, 1),
+        (cas, vec![LoseRequest, LoseAnswer, LoseAnswer], 0, 4, 1),
+        (cas, vec![LoseAnswer, Refuse], 0, 3, 1),
+        (cas, vec![LoseAnswer, RefuseForGood], 4, 2, 1),
+        (cas, vec![LoseAnswerAndOverwrite], 4, 2, 2),
     ] {
-        let context = format!("{} {command} with {script:?} lost", example.name);
+        let context = format!("{} {command} through {script:?}", example.name);
         let key = name(&format!("{command}-{script:?}"));
         let before = revision(&client).await?;
         proxy.take_puts();
@@ -291,7 +296,7 @@ async fn lost(example: &Example, all: &[String]) -> Result<()> {
     // A read changes nothing, and is sent again.
     let key = name("read");
     let written = client.put(key.clone(), "value").await?.revision;
-    proxy.script(&[request, answer]);
+    proxy.script(&[Refuse, LoseRequest, LoseAnswer]);
     let shown = format!("{written} value\n");
     example.expect(&through, &["get", &key], 0, &shown).await
 }

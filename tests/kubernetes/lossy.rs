@@ -1,4 +1,5 @@
-//! A proxy of `Kv` that loses requests and answers, as a broken connection does.
+//! A proxy of `Kv` that refuses as servers do, and loses requests and answers as a broken connection
+//! does.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -9,29 +10,58 @@ use kontiki_client::proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse, RangeRequest,
     RangeResponse,
 };
+use kontiki_client::proto::{ERROR_DOMAIN, metadata, reason};
 use kontiki_client::{Client, Consistency, Error};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// What becomes of a put or get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lose {
-    Nothing,
+pub enum Fate {
+    Pass,
+    /// A server says that it has failed, and may be sent again.
+    Refuse,
+    /// A server says that it is wrong in itself.
+    RefuseForGood,
     /// It never arrives.
-    Request,
+    LoseRequest,
     /// It is done, and nobody hears of it.
-    Answer,
+    LoseAnswer,
     /// It is done, nobody hears of it, and then somebody else writes the key.
-    AnswerAndOverwrite,
+    LoseAnswerAndOverwrite,
+}
+
+impl Fate {
+    /// How a call ends that does not get through.
+    fn before(self) -> Result<(), Status> {
+        let (code, reason) = match self {
+            Fate::Refuse => (Code::Unavailable, reason::NO_LEADER),
+            Fate::RefuseForGood => (Code::InvalidArgument, reason::INVALID),
+            Fate::LoseRequest => return Err(broken()),
+            Fate::Pass | Fate::LoseAnswer | Fate::LoseAnswerAndOverwrite => return Ok(()),
+        };
+        let metadata = [(metadata::OUTCOME.to_owned(), "FAILED".to_owned())];
+        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+        Err(Status::with_error_details(code, "refused", details))
+    }
+
+    /// How a call ends that was done.
+    fn after<T>(self, answer: T) -> Result<Response<T>, Status> {
+        match self {
+            Fate::Pass => Ok(Response::new(answer)),
+            _ => Err(broken()),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
     to: Client,
-    /// For the calls to come; then nothing is lost.
-    script: Mutex<VecDeque<Lose>>,
+    /// For the calls to come; then all pass.
+    script: Mutex<VecDeque<Fate>>,
     puts: Mutex<usize>,
 }
 
@@ -66,8 +96,8 @@ impl Proxy {
         })
     }
 
-    /// What it is to lose, call by call.
-    pub fn script(&self, script: &[Lose]) {
+    /// What is to become of the next calls.
+    pub fn script(&self, script: &[Fate]) {
         *self.inner.script.lock().expect("no holder panics") = script.iter().copied().collect();
     }
 
@@ -102,9 +132,9 @@ fn unexpected(error: Error) -> Status {
 }
 
 impl Service {
-    fn next(&self) -> Lose {
+    fn next(&self) -> Fate {
         let mut script = self.0.script.lock().expect("no holder panics");
-        script.pop_front().unwrap_or(Lose::Nothing)
+        script.pop_front().unwrap_or(Fate::Pass)
     }
 }
 
@@ -112,10 +142,8 @@ impl Service {
 impl Kv for Service {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         *self.0.puts.lock().expect("no holder panics") += 1;
-        let lose = self.next();
-        if lose == Lose::Request {
-            return Err(broken());
-        }
+        let fate = self.next();
+        fate.before()?;
         let PutRequest {
             key,
             value,
@@ -127,25 +155,19 @@ impl Kv for Service {
             Some(revision) => to.put_if(key.clone(), value, revision).await,
         }
         .map_err(unexpected)?;
-        if lose == Lose::AnswerAndOverwrite {
+        if fate == Fate::LoseAnswerAndOverwrite {
             let put = to.put(key, "somebody else's").await;
             put.map_err(unexpected)?;
         }
-        match lose {
-            Lose::Nothing => Ok(Response::new(answer)),
-            _ => Err(broken()),
-        }
+        fate.after(answer)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        if self.next() != Lose::Nothing {
-            return Err(broken());
-        }
-        let get = self
-            .0
-            .to
-            .get(request.into_inner().key, Consistency::Linearizable);
-        Ok(Response::new(get.await.map_err(unexpected)?))
+        let fate = self.next();
+        fate.before()?;
+        let key = request.into_inner().key;
+        let answer = self.0.to.get(key, Consistency::Linearizable).await;
+        fate.after(answer.map_err(unexpected)?)
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
