@@ -14,7 +14,7 @@ STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 RUN := $(STATIC) cargo run --quiet $(RELEASE) --bin
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar
 
-.PHONY: help build demo check test e2e sim mutants bench image
+.PHONY: help build demo check test e2e sim mutants bench refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -47,6 +47,9 @@ mutants: build ## Show that the simulation catches deliberately broken engines
 
 bench: build ## Compare with etcd; writes target/bench/report.json
 	$(RUN) kontiki-bench
+
+refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds, memory
+	$(RUN) kontiki-bench -- refill
 
 image: build ## Build the images localhost/kontiki-{node,operator}:dev (TAG=dev)
 	mkdir -p target/image target/images

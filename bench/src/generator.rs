@@ -47,8 +47,10 @@ pub struct Load {
 /// The keys that were loaded, and the value under each.
 #[derive(Clone)]
 pub struct Data {
-    keys: Arc<[Bytes]>,
-    value: Bytes,
+    /// The keys, in order.
+    pub keys: Arc<[Bytes]>,
+    /// The value of each.
+    pub value: Bytes,
 }
 
 /// What was measured in one leg.

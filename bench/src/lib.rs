@@ -35,6 +35,7 @@ pub mod machine;
 pub mod measure;
 pub mod options;
 pub mod process;
+pub mod refill;
 pub mod report;
 pub mod rounds;
 pub mod run;

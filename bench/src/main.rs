@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use kontiki_bench::options::{Command, Options};
-use kontiki_bench::{echo, process, run};
+use kontiki_bench::{echo, process, refill, run};
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match &options.command {
         Some(Command::RunTied { parent, program }) => process::become_tied(*parent, program),
         Some(Command::Echo { listen }) => on_this_thread(echo::serve(*listen)),
+        Some(Command::Refill { of, times }) => on_this_thread(refill::run(&options, *of, *times)),
         None => on_this_thread(run::run(&options)),
     };
     match outcome {

@@ -74,9 +74,20 @@ pub enum Output {
     Json,
 }
 
-/// Roles that the benchmark starts itself in.
+/// What else the benchmark measures, and roles that it starts itself in.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Refill fresh servers from a million keys while writes go on: bytes, seconds, the longest gap
+    /// between acknowledgements, and what compaction saves in memory
+    Refill {
+        /// Keys that are loaded beforehand, of 256 bytes each
+        #[arg(long = "of", default_value_t = 1_000_000, value_name = "KEYS",
+              value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
+        of: u32,
+        /// Servers that are refilled, one after the other
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+        times: u32,
+    },
     /// Become PROGRAM, killed by the kernel when the process PARENT ends
     #[command(hide = true)]
     RunTied {

@@ -346,7 +346,7 @@ fn described(options: &Options) -> BTreeMap<&'static str, String> {
     ])
 }
 
-fn find_node(options: &Options) -> Result<PathBuf> {
+pub(crate) fn find_node(options: &Options) -> Result<PathBuf> {
     let advice = "build it with `cargo build --release -p kontiki-node`, or name one by --node";
     if let Some(file) = &options.node {
         return systems::existing(file, advice);

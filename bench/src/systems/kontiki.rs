@@ -61,7 +61,20 @@ impl Dialect for Kv {
 
 /// Starts three fresh nodes of `binary`, bootstraps and activates them.
 pub async fn start(place: &Place, binary: &Path) -> Result<System> {
-    let (mut servers, flags) = launch(place, binary)?;
+    start_with(place, binary, "").await
+}
+
+/// As [`start`], with a configuration file of these lines for each node, if there are any.
+pub async fn start_with(place: &Place, binary: &Path, configuration: &str) -> Result<System> {
+    let mut servers = Vec::new();
+    let mut flags = Vec::new();
+    for n in 0..3 {
+        let (server, arguments) = launch(place, binary, n, configuration)?;
+        servers.push(server);
+        if n == 0 {
+            flags = arguments;
+        }
+    }
     let deadline = Instant::now() + START;
     let members = meet(&mut servers, deadline).await?;
     let cluster_id = format!("{:016x}", RandomState::new().build_hasher().finish());
@@ -102,35 +115,47 @@ pub async fn leader(servers: &[Server]) -> Option<usize> {
     None
 }
 
-fn launch(place: &Place, binary: &Path) -> Result<(Vec<Server>, Vec<String>)> {
-    // Client, peer and HTTP port of each.
-    let addresses = free_addresses(9)?;
-    let mut flags = Vec::new();
-    let mut servers = Vec::new();
-    for n in 0..3 {
-        let (client, peer, http) = (addresses[n], addresses[3 + n], addresses[6 + n]);
-        let arguments = [
-            format!("--node-name=n{n}"),
-            format!("--listen-client={client}"),
-            format!("--listen-peer={peer}"),
-            format!("--listen-http={http}"),
-            "--advertise-host=127.0.0.1".to_owned(),
-            "--machine=kv".to_owned(),
-        ];
-        let os: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        let log = place.folder.join(format!("n{n}.log"));
-        let name = format!("kontiki n{n}");
-        let process = Process::start(&place.launcher, &name, binary, &os, log)?;
-        servers.push(Server {
-            process,
-            client,
-            admin: peer,
-        });
-        if n == 0 {
-            flags = arguments.to_vec();
-        }
+/// Starts the node of number `n`, and answers its arguments as well.
+fn launch(
+    place: &Place,
+    binary: &Path,
+    n: usize,
+    configuration: &str,
+) -> Result<(Server, Vec<String>)> {
+    let addresses = free_addresses(3)?;
+    let (client, peer, http) = (addresses[0], addresses[1], addresses[2]);
+    let mut arguments = vec![
+        format!("--node-name=n{n}"),
+        format!("--listen-client={client}"),
+        format!("--listen-peer={peer}"),
+        format!("--listen-http={http}"),
+        "--advertise-host=127.0.0.1".to_owned(),
+        "--machine=kv".to_owned(),
+    ];
+    if !configuration.is_empty() {
+        let file = place.folder.join(format!("n{n}.yaml"));
+        std::fs::write(&file, configuration).with_context(|| format!("{}", file.display()))?;
+        arguments.push(format!("--config={}", file.display()));
     }
-    Ok((servers, flags))
+    let os: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    let log = place.folder.join(format!("n{n}.log"));
+    let name = format!("kontiki n{n}");
+    let process = Process::start(&place.launcher, &name, binary, &os, log)?;
+    let server = Server {
+        process,
+        client,
+        admin: peer,
+    };
+    Ok((server, arguments))
+}
+
+/// Starts a fresh node of number `n`; it waits to be added.
+pub async fn join(place: &Place, binary: &Path, n: usize) -> Result<(Server, v1::Server)> {
+    let mut servers = [launch(place, binary, n, "")?.0];
+    let mut members = meet(&mut servers, Instant::now() + START).await?;
+    let [server] = servers;
+    let member = members.pop().context("one was asked")?;
+    Ok((server, member))
 }
 
 /// Who the fresh servers are.
@@ -196,12 +221,13 @@ fn leads(status: &v1::StatusResponse) -> bool {
     status.role() == v1::Role::Leader && status.serving
 }
 
-async fn status(server: &Server) -> Result<v1::StatusResponse> {
+/// What a server says of itself.
+pub async fn status(server: &Server) -> Result<v1::StatusResponse> {
     ask(server, "Status", &v1::StatusRequest {}).await
 }
 
 /// One call of `kontiki.v1.Admin`.
-async fn ask<T: Message + Default>(
+pub async fn ask<T: Message + Default>(
     server: &Server,
     method: &str,
     request: &impl Message,
