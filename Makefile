@@ -32,6 +32,7 @@ check: ## Formatting, lints, and all tests but those on Kubernetes; needs no roo
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package kontiki-tests --test kubernetes --locked -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 test: ## Everything that CI runs: check, sim, e2e
 	@.ci/test

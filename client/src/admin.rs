@@ -19,6 +19,28 @@ use crate::router::{Kind, Port, Router};
 use crate::{Address, Error, Options};
 
 /// A client of the `Admin` service. Cheap to clone; clones share connections.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use kontiki_node::{Server, ServerOptions, machine::kv::Kv};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::start(Kv::default(), ServerOptions::default())?;
+/// # let endpoint = server.me().peer_address.clone();
+/// use kontiki_client::Admin;
+/// use kontiki_client::proto::v1::InspectRequest;
+///
+/// let admin = Admin::new([endpoint])?;
+/// let led = admin.await_leader(Duration::from_secs(30)).await?;
+/// println!("{} leads in term {}", led.leader.unwrap_or_default().node, led.term);
+/// for member in admin.members().await?.members {
+///     println!("{} votes: {}", member.server.node, member.voter);
+/// }
+/// let seen = admin.inspect(&admin.endpoints()[0], InspectRequest::default()).await?;
+/// assert!(!seen.entries.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
     router: Arc<Router>,

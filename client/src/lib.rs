@@ -6,11 +6,16 @@
 //! - [`Admin`] speaks to the peer port (7401): status, membership, leadership.
 //! - [`load`] is the load generator, which remembers what was acknowledged and can verify it.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), kontiki_client::Error> {
+//! ```
+//! # use kontiki_node::{Server, ServerOptions, machine::kv::Kv};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = Server::start(Kv::default(), ServerOptions::default())?;
+//! # let endpoint = server.me().client_address.clone();
 //! use kontiki_client::{Client, Consistency, Error};
 //!
-//! let client = Client::new(["127.0.0.1:7400", "127.0.0.1:7410"])?;
+//! // Client ports of one server or of several; any of them leads to the leader.
+//! let client = Client::new([endpoint])?;
 //! match client.put("colour", "red").await {
 //!     Ok(put) => println!("written at revision {}", put.revision),
 //!     Err(Error::Failed { reason, .. }) => println!("was not applied: {reason}"),
@@ -29,6 +34,8 @@
 //! Kontiki's own detail with `outcome: FAILED` and a reason that another server or another moment
 //! may cure, and after a dial that failed. A write is never sent again after anything else: a
 //! status without that detail, a connection that broke, or a deadline that passed after sending.
+
+#![deny(missing_docs)]
 
 mod address;
 mod admin;

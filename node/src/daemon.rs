@@ -55,6 +55,14 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 
 /// `main` of a daemon: flags and configuration, then [`run`] with the machine that `build` makes of
 /// the configuration, until SIGTERM or SIGINT.
+///
+/// ```no_run
+/// use kontiki_node::machine::counter::Counter;
+///
+/// fn main() -> std::process::ExitCode {
+///     kontiki_node::main(|_config| Box::new(Counter::default()))
+/// }
+/// ```
 pub fn main(build: impl FnOnce(&Config) -> Box<dyn StateMachine>) -> ExitCode {
     let cli = Cli::parse();
     let config = match Config::load(&cli) {
@@ -86,6 +94,20 @@ fn fail(error: &RunError) -> ExitCode {
 
 /// Runs a node until `shutdown` resolves; then hands leadership over and answers what is pending.
 /// Blocks; must not be called from within a runtime.
+///
+/// ```
+/// use kontiki_node::machine::counter::Counter;
+/// use kontiki_node::{Config, run};
+///
+/// let mut config = Config::default();
+/// let any_port = || "127.0.0.1:0".to_owned();
+/// config.listen.client = any_port();
+/// config.listen.peer = any_port();
+/// config.listen.http = any_port();
+/// // Told to stop at once.
+/// run(config, Box::new(Counter::default()), std::future::ready(()))?;
+/// # Ok::<(), kontiki_node::RunError>(())
+/// ```
 ///
 /// # Errors
 /// An address cannot be listened on, or the node broke down.

@@ -24,6 +24,8 @@
 //! *unknown*. The two are never confused: [`handle::Failure`] says which, [`api`] makes it a status,
 //! and [`Error`] tells a program that embeds a server.
 
+#![deny(missing_docs)]
+
 pub mod api;
 pub mod config;
 pub mod driver;

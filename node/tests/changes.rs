@@ -1,13 +1,18 @@
-//! Membership changes at the wrong moment, with drivers whose messages the test passes on.
+//! Membership and roles change at the wrong moment, with drivers whose messages the test passes on.
+
+mod common;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::probe::{Probe, Strings};
 use kontiki_node::driver::{
     Answer, CheckpointConfig, Driver, DriverConfig, Envelope, Input, Loss, Output, Refusal,
     SnapshotSettings, Until,
 };
+use kontiki_node::host::{Done, Job};
 use kontiki_node::machine::counter::Counter;
+use kontiki_node::machine::{Effects, StateMachine};
 use kontiki_node::{ClusterId, Role, ServerId};
 use kontiki_raft::{ChangeRequest, Message, Purpose, Time};
 
@@ -18,12 +23,18 @@ struct Pair {
     drivers: [Driver<&'static str>; 2],
     now: Time,
     answers: Answers,
+    /// Roles that machines on threads are to be told, each with whose it is.
+    told: Vec<(usize, Role)>,
     /// Whether appends arrive.
     appends: bool,
 }
 
 impl Pair {
     fn new() -> Self {
+        Self::of(|| Box::new(Counter::default()))
+    }
+
+    fn of(machine: impl Fn() -> Box<dyn StateMachine>) -> Self {
         let now = Time(1);
         let driver = |id| {
             let config = DriverConfig {
@@ -38,12 +49,13 @@ impl Pair {
                     interval: Duration::from_secs(60),
                 },
             };
-            Driver::new(ServerId(id), config, Box::new(Counter::default()), now).0
+            Driver::new(ServerId(id), config, machine(), now).0
         };
         let mut pair = Self {
             drivers: [driver(1), driver(2)],
             now,
             answers: Vec::new(),
+            told: Vec::new(),
             appends: true,
         };
         for at in [0, 1] {
@@ -82,6 +94,7 @@ impl Pair {
                         }
                     }
                     Output::Reply(who, result) => self.answers.push((who, result)),
+                    Output::Job(Job::Role(role)) => self.told.push((at, role)),
                     _ => {}
                 }
             }
@@ -95,9 +108,14 @@ impl Pair {
 
     /// Lets the first lead; its first entry arrives if appends do.
     fn elect(&mut self) {
+        self.let_lead(0);
+    }
+
+    fn let_lead(&mut self, at: usize) {
         self.now = self.now + Duration::from_millis(10);
-        self.turn(vec![(0, Input::TriggerElection { reply: "election" })]);
-        assert_eq!(self.drivers[0].standing().role, Role::Leader);
+        let reply = "election";
+        self.turn(vec![(at, Input::TriggerElection { reply })]);
+        assert_eq!(self.drivers[at].standing().role, Role::Leader);
     }
 
     fn add(&mut self, who: &'static str, id: u64) {
@@ -196,4 +214,26 @@ fn a_write_is_answered_once_it_is_on_both() {
         "{:?}",
         pair.answers
     );
+}
+
+#[test]
+fn a_busy_machine_is_told_the_last_role_only() {
+    let mut pair = Pair::of(|| Box::new(Probe::new(&Strings::default())));
+    for _ in 0..100 {
+        pair.let_lead(0);
+        pair.let_lead(1);
+    }
+    // It has not done the first yet.
+    let first = |told: &[(usize, Role)]| -> Vec<Role> {
+        let mine = told.iter().filter(|(at, _)| *at == 0);
+        mine.map(|(_, role)| *role).collect()
+    };
+    assert_eq!(first(&pair.told).len(), 1, "{:?}", pair.told);
+    pair.let_lead(0);
+    for expected in [2, 2] {
+        let done = Input::Done(Done::Told(Effects::default()));
+        pair.turn(vec![(0, done)]);
+        assert_eq!(first(&pair.told).len(), expected, "{:?}", pair.told);
+    }
+    assert_eq!(first(&pair.told).last(), Some(&Role::Leader));
 }

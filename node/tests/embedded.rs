@@ -1,11 +1,19 @@
 //! Servers inside a program: ExRaft's story, over real connections.
 
 mod common;
+#[path = "../examples/exraft.rs"]
+#[allow(dead_code)] // its `main`
+mod example;
 
 use common::embedded::{lonely, quick, start, write};
 use common::{PATIENCE, eventually};
 use kontiki_node::machine::counter::Counter;
 use kontiki_node::{Error, Role, Server, ServerOptions};
+
+#[tokio::test]
+async fn the_example_tells_its_story() {
+    example::story().await.expect("it holds");
+}
 
 #[tokio::test]
 async fn exrafts_readme_story() {

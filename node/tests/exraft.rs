@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::embedded::{
     calm, counters, leading, lonely, probes, quick, redirect, refusal, start_with,
 };
+use common::probe::{Probe, Strings};
 use common::{PATIENCE, eventually};
 use kontiki_node::driver::{INSPECT_ENTRIES_MAX, Refusal};
 use kontiki_node::handle::Failure;
@@ -15,40 +16,43 @@ use kontiki_node::{Error, Index, Role, Server, ServerOptions};
 
 #[tokio::test]
 async fn calls_that_wait_end_with_the_reason_of_stop_server() {
-    let (servers, strings, leader) = probes(1).await;
-    let server = &servers[leader];
-    strings[0].hold();
+    let strings = Strings::default();
+    let patient = |_, options: &mut ServerOptions| {
+        options.limits.stop_timeout_milliseconds = PATIENCE.as_millis() as u64;
+    };
+    let servers = start_with(1, |_| Probe::new(&strings), patient);
+    let server = &servers[leading(&servers).await];
+    strings.hold();
     let stop = async {
         eventually("the machine is busy", async || {
-            (strings[0].count("blocked") == 1).then_some(())
+            (strings.count("blocked") == 1).then_some(())
         })
         .await;
-        // The machine is released while `stop` waits for it.
-        let release = async {
-            eventually("calls are refused", async || {
-                matches!(server.write("late").await, Err(Error::Stopped { .. })).then_some(())
-            })
-            .await;
-            strings[0].release();
-        };
-        tokio::join!(server.stop("maintenance"), release);
+        server.stop("maintenance").await;
     };
-    let (write, read, ()) = tokio::join!(server.write("block"), server.read(""), stop);
+    let calls = async {
+        let calls = tokio::join!(server.write("block"), server.read(""));
+        // They do not wait for the machine, and it is told when it has done what it does.
+        assert_eq!(strings.count("stop"), 0);
+        strings.release();
+        calls
+    };
+    let ((write, read), ()) = tokio::join!(calls, stop);
     // The write may have been applied; a read changes nothing.
     match write {
         Err(Error::Unknown(Failure::Ended(Some(reason)))) => assert_eq!(reason, "maintenance"),
         other => panic!("{other:?}"),
     }
-    match (read, server.write("more").await) {
-        (Err(Error::Stopped { reason: read }), Err(Error::Stopped { reason: write })) => {
-            assert_eq!(
-                (read.as_deref(), write.as_deref()),
-                (Some("maintenance"), Some("maintenance"))
-            );
+    for late in [read, server.write("more").await] {
+        match late {
+            Err(Error::Stopped { reason }) => assert_eq!(reason.as_deref(), Some("maintenance")),
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
-    assert_eq!(strings[0].count("stop Told(\"maintenance\")"), 1);
+    assert_eq!(
+        strings.events().last().map(String::as_str),
+        Some("stop Told(\"maintenance\")")
+    );
 }
 
 #[tokio::test]

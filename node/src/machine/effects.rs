@@ -11,7 +11,22 @@ pub type Effect = Box<dyn FnOnce() -> Result<(), String> + Send>;
 ///
 /// An effect of a command is run by the leader whose term the entry carries, after the command is
 /// applied there; never on another server, and never again. If that leader is deposed or dies first,
-/// it is not run at all.
+/// it is not run at all. Effects are run one after the other, on a thread of their own; past 1024 that
+/// wait, further ones are dropped, and counted.
+///
+/// ```
+/// use kontiki_node::LogId;
+/// use kontiki_node::machine::Effects;
+///
+/// // As in `apply`, of a command that is to send a mail.
+/// let mut effects = Effects::default();
+/// effects.push(LogId::default(), || Err("no mail server".into()));
+///
+/// // The server runs them afterwards.
+/// let (_, effect) = effects.take().remove(0);
+/// assert_eq!(effect(), Err("no mail server".into()));
+/// assert!(effects.is_empty());
+/// ```
 #[derive(Default)]
 pub struct Effects(Vec<(LogId, Effect)>);
 

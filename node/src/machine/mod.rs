@@ -47,6 +47,18 @@ pub type Version = u32;
 
 /// Looks at a command before it is proposed, with the version in force. Shared: it may be called on
 /// any thread.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use kontiki_node::machine::{Refused, Validator};
+///
+/// let validator: Validator = Arc::new(|_version, command| match command.len() {
+///     0..=64 => Ok(()),
+///     length => Err(Refused(format!("{length} bytes; at most 64 are allowed"))),
+/// });
+/// assert!(validator(1, &[0; 65]).is_err());
+/// ```
 pub type Validator = Arc<dyn Fn(Version, &[u8]) -> Result<(), Refused> + Send + Sync>;
 
 /// Where a machine is called.
@@ -74,6 +86,59 @@ pub enum StopReason {
 /// Every server applies the same commands in the same order, so what [`apply`](Self::apply) does must
 /// depend on nothing but the state, the version and the command: no clock, no randomness, no I/O. A
 /// machine over types of one's own is written with less code as a [`TypedMachine`].
+///
+/// ```
+/// use std::io::Read;
+///
+/// use kontiki_node::LogId;
+/// use kontiki_node::machine::{
+///     BytesView, Command, Effects, Refused, RestoreError, StateMachine, Version, View,
+/// };
+///
+/// /// Remembers the longest command.
+/// #[derive(Default)]
+/// struct Longest(Vec<u8>);
+///
+/// impl StateMachine for Longest {
+///     fn name(&self) -> &'static str {
+///         "longest"
+///     }
+///
+///     fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
+///         let apply_one = |command: &Command<'_>| {
+///             if command.bytes.len() > self.0.len() {
+///                 self.0 = command.bytes.to_vec();
+///             }
+///             self.0.clone()
+///         };
+///         batch.iter().map(apply_one).collect()
+///     }
+///
+///     fn read(&self, _query: &[u8]) -> Result<Vec<u8>, Refused> {
+///         Ok(self.0.clone())
+///     }
+///
+///     fn snapshot(&self) -> Box<dyn View> {
+///         Box::new(BytesView::new(self.0.clone()))
+///     }
+///
+///     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+///         let mut state = Vec::new();
+///         reader.read_to_end(&mut state)?;
+///         self.0 = state;
+///         Ok(())
+///     }
+///
+///     fn size(&self) -> usize {
+///         self.0.len()
+///     }
+/// }
+///
+/// let mut machine = Longest::default();
+/// let commands = [b"long".as_slice(), b"ok"].map(|bytes| Command { id: LogId::default(), bytes });
+/// let replies = machine.apply(1, &commands, &mut Effects::default());
+/// assert_eq!(replies, [b"long", b"long"]);
+/// ```
 ///
 /// # When it misbehaves
 ///

@@ -2,6 +2,27 @@
 
 /// The state of a machine at one index. Two machines of equal state write equal bytes: their digest
 /// is taken over them.
+///
+/// ```
+/// use kontiki_node::machine::View;
+///
+/// /// Counts down.
+/// struct Countdown(u8);
+///
+/// impl View for Countdown {
+///     fn write(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> bool {
+///         for _ in 0..bytes_max.max(1).min(self.0.into()) {
+///             out.push(self.0);
+///             self.0 -= 1;
+///         }
+///         self.0 > 0
+///     }
+/// }
+///
+/// let (mut view, mut out) = (Countdown(5), Vec::new());
+/// while view.write(&mut out, 2) {}
+/// assert_eq!(out, [5, 4, 3, 2, 1]);
+/// ```
 pub trait View: Send {
     /// Appends the next piece to `out`, about `bytes_max` long, and says whether there is more. Called
     /// until it says no.
@@ -9,6 +30,14 @@ pub trait View: Send {
 }
 
 /// A state that is encoded already.
+///
+/// ```
+/// use kontiki_node::machine::{BytesView, View};
+///
+/// let (mut view, mut out) = (BytesView::new(b"state".to_vec()), Vec::new());
+/// while view.write(&mut out, 2) {}
+/// assert_eq!(out, b"state");
+/// ```
 #[derive(Debug)]
 pub struct BytesView {
     bytes: Vec<u8>,

@@ -15,6 +15,28 @@ impl Server {
     /// Adds the server whose peer port is at an address, and waits until it votes. Leader only. At
     /// once if it is a member.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use futures::executor::block_on;
+    /// # use kontiki_node::{Server, ServerOptions, machine::counter::Counter};
+    /// # fn main() -> Result<(), kontiki_node::Error> {
+    /// # let start = |name: &str, min_majority| {
+    /// #     let mut options = ServerOptions { name: name.into(), ..ServerOptions::default() };
+    /// #     options.raft.min_majority = min_majority;
+    /// #     Server::start(Counter::default(), options)
+    /// # };
+    /// # let leader = start("raft1", 1)?;
+    /// # while !block_on(leader.status())?.activated {}
+    /// // With a min_majority of 2 it waits to be added.
+    /// let second = start("raft2", 2)?;
+    /// let added = block_on(leader.add_server(&second.me().peer_address))?;
+    /// assert_eq!(added.configuration.voters.len(), 2);
+    /// let removed = block_on(leader.remove_server("raft2"))?;
+    /// assert_eq!(removed.configuration.voters.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotLeader`], [`Refusal::NoLeader`], [`Refusal::NoCommit`],
     /// [`Refusal::UnstableConfig`], [`Refusal::UnsupportedVersion`]; [`Error::Unreachable`]. [`Error::Unknown`] if it does not vote

@@ -68,6 +68,40 @@ impl Server {
     /// a cluster of its own; but with a `min_majority` above 1 it can never lead by itself, and so
     /// it may be added to another.
     ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use std::time::Duration;
+    ///
+    /// use futures::executor::block_on;
+    /// use kontiki_node::machine::counter::Counter;
+    /// use kontiki_node::{Server, ServerOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Listeners first, so that each server can be told where all of them are.
+    /// let names = ["raft1", "raft2", "raft3"];
+    /// let mut listeners = Vec::new();
+    /// let mut initial_config = Vec::new();
+    /// for name in names {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     initial_config.push((name.to_owned(), listener.local_addr()?.to_string()));
+    ///     listeners.push(listener);
+    /// }
+    /// let mut servers = Vec::new();
+    /// for (name, listener) in names.into_iter().zip(listeners) {
+    ///     let options = ServerOptions {
+    ///         name: name.into(),
+    ///         peer_listener: Some(listener),
+    ///         initial_config: initial_config.clone(),
+    ///         ..ServerOptions::default()
+    ///     };
+    ///     servers.push(Server::start(Counter::default(), options)?);
+    /// }
+    /// let leader = block_on(servers[0].await_leader(Duration::from_secs(30)))?;
+    /// assert!(names.contains(&leader.name.as_str()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Options`] if `initial_config` does not list this server, or timings contradict each
     /// other; [`Error::Listen`], [`Error::System`].
@@ -222,6 +256,28 @@ impl Server {
 
     /// Replicates a command; the machine's reply, once it is applied.
     ///
+    /// ```
+    /// use kontiki_node::driver::Refusal;
+    /// use kontiki_node::{Error, Server};
+    ///
+    /// async fn add(server: &Server, amount: &str) -> String {
+    ///     match server.write(amount).await {
+    ///         Ok(sum) => format!("the sum is {}", String::from_utf8_lossy(&sum)),
+    ///         Err(Error::NotLeader { leader }) => format!("ask {leader}"),
+    ///         Err(Error::Refused(Refusal::NoLeader)) => "try again later".into(),
+    ///         Err(error) if error.is_unknown() => "it may have been added".into(),
+    ///         Err(error) => format!("it was not added: {error}"),
+    ///     }
+    /// }
+    /// # let mut options = kontiki_node::ServerOptions::default();
+    /// # options.raft.min_majority = 2;
+    /// # let counter = kontiki_node::machine::counter::Counter::default();
+    /// # let server = Server::start(counter, options)?;
+    /// # let said = futures::executor::block_on(add(&server, "5"));
+    /// # assert!(said.starts_with("it was not added"), "{said}");
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotLeader`] on a follower, or [`Refusal::NoLeader`]; [`Refusal::RefusedByMachine`] if
     /// the machine's validator says so; [`Refusal::QueueFull`] if too much waits. All of these mean
@@ -290,6 +346,20 @@ impl Server {
     ///
     /// A machine on its own thread is told when it has done what it was given before; one that is
     /// busy for longer than `limits.stop_timeout_milliseconds` is told after this returns.
+    ///
+    /// ```
+    /// # use futures::executor::block_on;
+    /// # use kontiki_node::{Error, Server, ServerOptions, machine::counter::Counter};
+    /// # fn main() -> Result<(), Error> {
+    /// # let server = Server::start(Counter::default(), ServerOptions::default())?;
+    /// block_on(server.stop("maintenance"));
+    /// match block_on(server.write("5")) {
+    ///     Err(Error::Stopped { reason }) => assert_eq!(reason.as_deref(), Some("maintenance")),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn stop(&self, reason: impl Into<String>) {
         self.node.end(reason.into()).await;
     }
