@@ -116,6 +116,26 @@ async fn the_machine_is_told_that_the_server_ends() {
     }
 }
 
+#[tokio::test]
+async fn stop_server_waits_for_the_machine_to_end() {
+    let strings = Strings::default();
+    let server = lonely(Probe::new(&strings), "raft1", 1);
+    write(std::slice::from_ref(&server), "a").await;
+    strings.hold();
+    let stop = async {
+        server.stop("why").await;
+        assert_eq!(strings.count("stop Told"), 1);
+    };
+    let release = async {
+        eventually("the machine is ending", async || {
+            (strings.count("ending") == 1).then_some(())
+        })
+        .await;
+        strings.release();
+    };
+    tokio::join!(stop, release);
+}
+
 /// Calls need no runtime of the caller's.
 #[test]
 fn calls_may_be_awaited_on_any_executor() {

@@ -109,6 +109,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         reason::UNSTABLE_CONFIG => {
             "another change is in flight; see `kontiki members`, and ask again when it is done"
         }
+        reason::DIRTY_READ_DISABLED => "read without --stale",
         reason::NOT_A_VOTER => "see who votes with `kontiki members`",
         reason::LAST_SERVER => "add another server first",
         reason::BELOW_MIN_MAJORITY => {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use kontiki_raft::{Index, Role};
+use kontiki_raft::{Index, Role, SERVERS_MAX};
 
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
@@ -16,8 +16,9 @@ use crate::machine::{Place, Refused, StateMachine, Validator, Version};
 const APPLY_BYTES_MAX: usize = 1 << 20;
 /// Batches given to a host on a thread and not done: one in work, one to go on with.
 const APPLIES_MAX: usize = 2;
-/// Jobs that are left to batches and roles: reads do not take them.
-const JOBS_KEPT: usize = 16;
+/// Jobs that reads do not take: two batches, a role, a digest, a restore, the end, and a snapshot for
+/// every server that a configuration can have.
+const JOBS_KEPT: usize = 6 + SERVERS_MAX;
 
 pub(super) struct Applier<R> {
     home: Home<R>,

@@ -65,11 +65,12 @@ impl<R> Driver<R> {
             });
             index = index.next();
         }
+        let has_more = index <= last && !entries.is_empty();
         Inspection {
             status: self.status(),
             vote: self.raft.vote(),
             entries,
-            next: (index <= last).then_some(index),
+            next: has_more.then_some(index),
         }
     }
 }

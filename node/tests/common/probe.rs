@@ -42,7 +42,7 @@ impl Strings {
         self.0.panics.store(true, SeqCst);
     }
 
-    /// From here on the command `block` waits for [`Self::release`].
+    /// From here on the command `block`, and the machine's end, wait for [`Self::release`].
     pub fn hold(&self) {
         *self.0.held.lock().expect("no panic") = true;
     }
@@ -174,6 +174,8 @@ impl StateMachine for Probe {
     }
 
     fn stop(&mut self, reason: &StopReason) {
+        self.strings.tell("ending".into());
+        self.strings.wait();
         self.strings.tell(format!("stop {reason:?}"));
     }
 }
