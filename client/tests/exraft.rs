@@ -145,8 +145,12 @@ async fn context_and_log_of_a_server_are_inspected() {
         .iter()
         .map(|entry| entry["kind"].as_str().unwrap())
         .collect();
-    assert_eq!(kinds, ["configuration", "noop", "control", "command"]);
-    assert_eq!(entries[3]["payload"], "5");
+    assert_eq!(kinds[..2], ["configuration", "noop"]);
+    // Between them is what the servers decide for themselves: that writes are accepted, and versions.
+    let commands = entries.iter().filter(|entry| entry["kind"] == "command");
+    let commands: Vec<_> = commands.map(|entry| &entry["payload"]).collect();
+    assert_eq!(commands, ["5"]);
+    assert!(kinds.contains(&"control"));
     let page = json(
         &[&servers[leader]],
         &["inspect", "--from", "2", "--limit", "2"],
