@@ -164,6 +164,24 @@ fn a_learner_that_turns_out_to_lack_the_version_is_not_sent_the_log_nor_promoted
 }
 
 #[test]
+fn a_server_that_lacks_a_version_that_the_log_begins_with_is_not_added() {
+    let mut world = World::of(&[1..=2, 1..=2, 1..=1]);
+    world.activate().expect("activated");
+    world.write().expect("written under version 1");
+    world.leave(3);
+    world.until("version 2", |world| world.status(1).version == 2);
+    world.start(9, 2..=3);
+    let leader = world.lead();
+    world.ask(leader, |_| Input::Runs {
+        server: ServerId(9),
+        versions: 2..=3,
+    });
+    let id = world.add(9, Purpose::Join);
+    let text = reason(world.answer(id));
+    assert!(text.contains("needs versions 1 to 2"), "{text}");
+}
+
+#[test]
 fn a_version_is_not_raised_while_a_member_lacks_it() {
     let mut world = World::of(&[1..=2, 1..=2, 1..=1]);
     world.activate().expect("activated");
