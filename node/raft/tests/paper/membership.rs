@@ -225,9 +225,9 @@ proptest! {
         new in prop::collection::btree_set(2u64..8, 1..6),
         one in prop::collection::btree_set(2u64..8, 0..7),
     ) {
-        // Whether exactly these votes should elect somebody.
         let mut all = old.clone();
         all.extend(&new);
+        // Whether exactly these votes should elect somebody.
         let wins = |incoming: &[u64], outgoing: Option<&[u64]>, grants: &[u64]| {
             let needed = |half: &[u64]| half.iter().filter(|v| grants.contains(v)).count() * 2
                 > half.len();
