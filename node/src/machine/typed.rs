@@ -122,13 +122,41 @@ pub trait TypedMachine: Clone + Serialize + DeserializeOwned + Send + 'static {
 const NO_REPLY: &[u8] = b"null";
 
 /// Makes a [`StateMachine`] of a [`TypedMachine`].
-#[derive(Clone, Debug, Default)]
-pub struct Typed<M>(M);
+#[derive(Clone, Debug)]
+pub struct Typed<M> {
+    machine: M,
+    versions: RangeInclusive<Version>,
+}
+
+impl<M: TypedMachine + Default> Default for Typed<M> {
+    fn default() -> Self {
+        Self::new(M::default())
+    }
+}
 
 impl<M: TypedMachine> Typed<M> {
     /// Around a machine in its initial state.
     pub fn new(machine: M) -> Self {
-        Self(machine)
+        let versions = M::VERSIONS;
+        Self { machine, versions }
+    }
+
+    /// Offers only some of [`TypedMachine::VERSIONS`]. A newer one can so be held back until more
+    /// than the roll of the program is done, such as that of its clients.
+    ///
+    /// # Panics
+    /// There is none in `versions`, or one that the machine does not know.
+    pub fn with_versions(mut self, versions: RangeInclusive<Version>) -> Self {
+        let known = M::VERSIONS;
+        assert!(
+            !versions.is_empty()
+                && known.contains(versions.start())
+                && known.contains(versions.end()),
+            "{} knows the versions {known:?}, not {versions:?}",
+            M::NAME
+        );
+        self.versions = versions;
+        self
     }
 
     /// A command as it is written.
@@ -177,11 +205,11 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
     }
 
     fn versions(&self) -> RangeInclusive<Version> {
-        M::VERSIONS
+        self.versions.clone()
     }
 
     fn place(&self) -> Place {
-        self.0.place()
+        self.machine.place()
     }
 
     fn validator(&self) -> Validator {
@@ -196,7 +224,7 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
     ) -> Vec<Vec<u8>> {
         let apply = |command: &Command<'_>| match check::<M>(version, command.bytes) {
             Ok(typed) => {
-                let reply = self.0.apply(version, command.id, typed, effects);
+                let reply = self.machine.apply(version, command.id, typed, effects);
                 serde_json::to_vec(&reply).expect("a reply is JSON")
             }
             // Refused alike by a program that knows no such command.
@@ -208,7 +236,7 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
     fn read(&self, query: &[u8]) -> Result<Vec<u8>, Refused> {
         let query = serde_json::from_slice(query)
             .map_err(|error| Refused(format!("not a query of {}: {error}", M::NAME)))?;
-        serde_json::to_vec(&self.0.read(query))
+        serde_json::to_vec(&self.machine.read(query))
             .map_err(|error| Refused(format!("the answer is no JSON: {error}")))
     }
 
@@ -218,17 +246,17 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
         configuration: &Configuration,
         effects: &mut Effects,
     ) {
-        self.0.on_configuration(id, configuration, effects);
+        self.machine.on_configuration(id, configuration, effects);
     }
 
     fn on_role(&mut self, role: Role, effects: &mut Effects) {
-        self.0.on_role(role, effects);
+        self.machine.on_role(role, effects);
     }
 
     /// A clone: as cheap as that of the machine. It is encoded when it is written out.
     fn snapshot(&self) -> Box<dyn View> {
         Box::new(TypedView {
-            machine: self.0.clone(),
+            machine: self.machine.clone(),
             encoded: None,
             written: 0,
         })
@@ -236,16 +264,16 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
 
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
         let restored = serde_json::from_reader(reader);
-        self.0 = restored.map_err(|error| RestoreError(error.to_string()))?;
+        self.machine = restored.map_err(|error| RestoreError(error.to_string()))?;
         Ok(())
     }
 
     fn size(&self) -> usize {
-        self.0.size()
+        self.machine.size()
     }
 
     fn stop(&mut self, reason: &StopReason) {
-        self.0.stop(reason);
+        self.machine.stop(reason);
     }
 }
 
@@ -335,13 +363,27 @@ mod tests {
     }
 
     #[test]
+    fn fewer_versions_may_be_offered_and_no_others() {
+        let offered = |versions| {
+            Typed::new(Sum::default())
+                .with_versions(versions)
+                .versions()
+        };
+        assert_eq!(Typed::<Sum>::default().versions(), 1..=2);
+        assert_eq!(offered(1..=1), 1..=1);
+        for wrong in [0..=1, 2..=3, RangeInclusive::new(2, 1)] {
+            assert!(std::panic::catch_unwind(|| offered(wrong.clone())).is_err());
+        }
+    }
+
+    #[test]
     fn what_is_refused_changes_nothing_when_it_is_applied_all_the_same() {
         let mut machine = Typed::new(Sum { sum: 3 });
         let validator = machine.validator();
         for bad in [&b"{"[..], br#"{"Add":0}"#, br#"{"Sub":1}"#, br#""Reset""#] {
             assert!(validator(1, bad).is_err());
             assert_eq!(apply(&mut machine, 1, bad), NO_REPLY);
-            assert_eq!(machine.0.sum, 3);
+            assert_eq!(machine.machine.sum, 3);
         }
         assert!(validator(2, br#""Reset""#).is_ok());
         assert_eq!(apply(&mut machine, 2, br#""Reset""#), b"0");
@@ -355,10 +397,10 @@ mod tests {
         let mut bytes = Vec::new();
         while view.write(&mut bytes, 3) {}
         machine.restore(1, &mut &bytes[..]).expect("restored");
-        assert_eq!(machine.0, Sum { sum: -7 });
+        assert_eq!(machine.machine, Sum { sum: -7 });
         for cut in 0..bytes.len() {
             assert!(machine.restore(1, &mut &bytes[..cut]).is_err());
         }
-        assert_eq!(machine.0, Sum { sum: -7 });
+        assert_eq!(machine.machine, Sum { sum: -7 });
     }
 }
