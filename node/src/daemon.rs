@@ -1,4 +1,8 @@
 //! A whole daemon around a machine: the node on a thread of its own, metrics and probes on this one.
+//!
+//! `kontiki-node` is one with the machines that are shipped. A program of one's own is [`main`] with
+//! a machine of one's own: the same flags, environment, configuration file, ports and exit statuses,
+//! so that the operator runs it as it runs the shipped one (`stateMachine.kind: Custom`).
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -21,6 +25,9 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(ConfigError),
+    /// The program cannot make its machine, in its own words.
+    #[error("{0}")]
+    Machine(String),
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(ListenError),
@@ -41,7 +48,7 @@ impl RunError {
     /// The status that the process exits with, from `sysexits.h`.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Machine(_) => 78,
             Self::Listen(ListenError::Unresolved { .. }) => 68,
             Self::Listen(ListenError::Taken { .. }) => 69,
             Self::System { .. } | Self::Broken => 70,
@@ -53,47 +60,80 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-/// `main` of a daemon: flags and configuration, then [`run`] with the machine that `build` makes of
-/// the configuration, until SIGTERM or SIGINT.
+/// `main` of a daemon around a machine of one's own: flags and configuration, then [`run`] with the
+/// machine that `build` makes, until SIGTERM or SIGINT.
+///
+/// Messages and `--help` have the name of the program. A configuration that names one of the shipped
+/// machines is refused, as is what `build` says no to: both exit with 78.
 ///
 /// ```no_run
 /// use kontiki_node::machine::counter::Counter;
 ///
 /// fn main() -> std::process::ExitCode {
-///     kontiki_node::main(|_config| Box::new(Counter::default()))
+///     kontiki_node::main(|_config| Ok(Box::<Counter>::default()))
 /// }
 /// ```
-pub fn main(build: impl FnOnce(&Config) -> Box<dyn StateMachine>) -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::load(&cli) {
-        Ok(config) => config,
-        Err(error) => return fail(&RunError::Config(error)),
-    };
-    if cli.print_config {
-        print!("{}", config.to_yaml());
-        return ExitCode::SUCCESS;
+pub fn main(build: impl FnOnce(&Config) -> Result<Box<dyn StateMachine>, String>) -> ExitCode {
+    let program = program();
+    start(program, &Cli::parse_own(program), build)
+}
+
+/// `main` of `kontiki-node`: a daemon around the shipped machine that its configuration names.
+pub fn main_shipped() -> ExitCode {
+    start(program(), &Cli::parse(), |config| {
+        Ok(config.machine.unwrap_or_default().build())
+    })
+}
+
+/// The name of the file that was started.
+fn program() -> &'static str {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&path).file_name();
+    // Once, and needed for as long as the process lives.
+    name.map_or("node".into(), |name| name.to_string_lossy().into_owned())
+        .leak()
+}
+
+fn start(
+    program: &str,
+    cli: &Cli,
+    build: impl FnOnce(&Config) -> Result<Box<dyn StateMachine>, String>,
+) -> ExitCode {
+    let outcome = Config::load(cli)
+        .map_err(RunError::Config)
+        .and_then(|config| match cli.print_config {
+            true => {
+                print!("{}", config.to_yaml());
+                Ok(())
+            }
+            false => serve(config, build),
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            ExitCode::from(error.exit_status())
+        }
     }
+}
+
+fn serve(
+    config: Config,
+    build: impl FnOnce(&Config) -> Result<Box<dyn StateMachine>, String>,
+) -> Result<(), RunError> {
+    let machine = build(&config).map_err(RunError::Machine)?;
     telemetry::install(&config.log);
-    let machine = build(&config);
     let signalled = async {
         match shutdown::signals() {
             Ok(signalled) => signalled.await,
             Err(error) => tracing::error!(%error, "cannot watch for signals"),
         }
     };
-    match run(config, machine, signalled) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &RunError) -> ExitCode {
-    eprintln!("kontiki-node: {error}");
-    ExitCode::from(error.exit_status())
+    run(config, machine, signalled)
 }
 
 /// Runs a node until `shutdown` resolves; then hands leadership over and answers what is pending.
-/// Blocks; must not be called from within a runtime.
+/// Blocks; must not be called from within a runtime. `config.machine` is not looked at.
 ///
 /// ```
 /// use kontiki_node::machine::counter::Counter;
@@ -132,6 +172,7 @@ pub fn run(
         peer = %local(&peer)?,
         http = %local(&http)?,
         machine = machine.name(),
+        versions = ?machine.versions(),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );

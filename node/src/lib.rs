@@ -52,6 +52,6 @@ mod telemetry;
 
 pub use address_book::{AddressBook, ServerRef};
 pub use config::Config;
-pub use daemon::{RunError, main, run};
+pub use daemon::{RunError, main, main_shipped, run};
 pub use kontiki_raft::{ClusterId, Configuration, Index, LogId, Role, ServerId, Term};
 pub use server::{Error, Result, Server, ServerOptions};

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    kontiki_node::main(|config| config.machine.build())
+    kontiki_node::main_shipped()
 }

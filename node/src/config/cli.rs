@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::{LogFormat, MachineKind};
 
@@ -66,4 +66,24 @@ pub struct Cli {
     /// Print the configuration in force as YAML, and exit.
     #[arg(long)]
     pub print_config: bool,
+    /// Whether the program has a machine of its own, so that none may be configured. No flag.
+    #[arg(skip)]
+    pub own_machine: bool,
+}
+
+impl Cli {
+    /// The flags of a program of one's own, under its name: without `--machine`, which it refuses.
+    /// Ends the process for `--help`, `--version` and what it does not understand.
+    pub fn parse_own(program: &'static str) -> Self {
+        let command = Self::command()
+            .name(program)
+            .version(concat!("with Kontiki ", env!("CARGO_PKG_VERSION")))
+            .mut_arg("machine", |machine| machine.hide(true));
+        let matches = command.get_matches();
+        let parsed = Self::from_arg_matches(&matches);
+        Self {
+            own_machine: true,
+            ..parsed.unwrap_or_else(|error| error.exit())
+        }
+    }
 }

@@ -45,7 +45,10 @@ impl Config {
         if cli.advertise_host.is_some() {
             self.advertise.host.clone_from(&cli.advertise_host);
         }
-        set(&mut self.machine, &cli.machine);
+        self.machine = cli.machine.or(self.machine);
+        if !cli.own_machine {
+            self.machine.get_or_insert_default();
+        }
         set(&mut self.raft.heartbeat_milliseconds, &cli.heartbeat_ms);
         let election = &mut self.raft.election_timeout_milliseconds;
         set(election, &cli.election_timeout_ms);
@@ -77,6 +80,10 @@ impl Config {
         if let Some(host) = &self.advertise.host {
             let right = "a host name or an IP address, without a port";
             source.require(is_host(host), "advertise.host", host, right)?;
+        }
+        if let (true, Some(kind)) = (source.cli.own_machine, self.machine) {
+            let right = "left out: this program has a machine of its own";
+            source.require(false, "machine", kind.name(), right)?;
         }
         self.check_raft(source)?;
         self.check_limits(source)?;
@@ -321,6 +328,7 @@ impl Source<'_> {
             "advertise.host" if cli.advertise_host.is_some() => {
                 ("--advertise-host", "KONTIKI_ADVERTISE_HOST")
             }
+            "machine" if cli.machine.is_some() => ("--machine", "KONTIKI_MACHINE"),
             "raft.heartbeatMilliseconds" if cli.heartbeat_ms.is_some() => {
                 ("--heartbeat-ms", "KONTIKI_HEARTBEAT_MS")
             }

@@ -23,8 +23,10 @@ pub struct Config {
     pub listen: Listen,
     /// How others reach this node.
     pub advertise: Advertise,
-    /// What is replicated.
-    pub machine: MachineKind,
+    /// Which of the shipped machines is replicated; default kv. `None` in a program of one's own,
+    /// which knows its machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineKind>,
     /// The algorithm's settings.
     pub raft: RaftSettings,
     /// Stale reads are answered (ExRaft's `dirty_read`). Default true; if false they are refused.
@@ -41,7 +43,7 @@ impl Default for Config {
             node_name: host_name(),
             listen: Listen::default(),
             advertise: Advertise::default(),
-            machine: MachineKind::default(),
+            machine: None,
             raft: RaftSettings::default(),
             dirty_read: true,
             limits: Limits::default(),
@@ -94,6 +96,14 @@ pub enum MachineKind {
 }
 
 impl MachineKind {
+    /// As in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Counter => "counter",
+        }
+    }
+
     /// A fresh machine of this kind.
     pub fn build(self) -> Box<dyn crate::machine::StateMachine> {
         match self {

@@ -23,7 +23,10 @@ fn flags_are_well_formed() {
 #[test]
 fn an_empty_file_stands_for_the_defaults() {
     for empty in ["", "# nothing\n", "---\n"] {
-        assert_eq!(load(empty, &[]).expect("valid"), Config::default());
+        let config = load(empty, &[]).expect("valid");
+        assert_eq!(config.machine, Some(MachineKind::Kv));
+        let machine = None;
+        assert_eq!(Config { machine, ..config }, Config::default());
     }
 }
 
@@ -32,7 +35,7 @@ fn flags_win_over_the_file() {
     let yaml = "nodeName: a\nmachine: counter\nraft:\n  heartbeatMilliseconds: 7\n";
     let config = load(yaml, &["--node-name", "b"]).expect("valid");
     assert_eq!(config.node_name, "b");
-    assert_eq!(config.machine, MachineKind::Counter);
+    assert_eq!(config.machine, Some(MachineKind::Counter));
     assert_eq!(config.raft.heartbeat_milliseconds, 7);
 }
 
@@ -40,6 +43,34 @@ fn flags_win_over_the_file() {
 fn what_is_printed_is_read_back() {
     let config = load("advertise:\n  host: h\n", &["--log-format", "json"]).expect("valid");
     assert_eq!(load(&config.to_yaml(), &[]).expect("valid"), config);
+}
+
+#[test]
+fn a_program_with_a_machine_of_its_own_runs_no_other() {
+    let load = |yaml: &str, machine| {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(yaml.as_bytes()).expect("written");
+        let cli = Cli {
+            config: Some(file.path().into()),
+            machine,
+            own_machine: true,
+            ..Cli::default()
+        };
+        let path = file.path().to_str().expect("a name").to_owned();
+        Config::load(&cli).map_err(|error| error.to_string().replace(&path, "FILE"))
+    };
+    let config = load("nodeName: a\n", None).expect("valid");
+    assert_eq!(config.machine, None);
+    assert!(!config.to_yaml().contains("machine"));
+    let right = "must be left out: this program has a machine of its own";
+    assert_eq!(
+        load("nodeName: a\nmachine: kv\n", None).expect_err("in the file"),
+        format!("FILE:2: machine is \"kv\", {right}")
+    );
+    assert_eq!(
+        load("", Some(MachineKind::Counter)).expect_err("by a flag"),
+        format!("--machine (or KONTIKI_MACHINE): machine is \"counter\", {right}")
+    );
 }
 
 #[test]
