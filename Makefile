@@ -12,7 +12,8 @@ PROGRAMS := $(TARGET_DIR)/$(TRIPLE)/release
 RELEASE := --release --locked --target $(TRIPLE)
 STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 RUN := $(STATIC) cargo run --quiet $(RELEASE) --bin
-IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar
+IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
+  target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
 .PHONY: help build demo check test e2e sim mutants bench refill image
 .NOTPARALLEL:
@@ -52,10 +53,15 @@ bench: build ## Compare with etcd; writes target/bench/report.json
 refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds, memory
 	$(RUN) kontiki-bench -- refill
 
-image: build ## Build the images localhost/kontiki-{node,operator}:dev (TAG=dev)
-	mkdir -p target/image target/images
+image: build ## Build the images localhost/kontiki-{node,operator}:dev (TAG=dev), kontiki-bank:{1,2}
+	mkdir -p target/image target/image/bank target/images
 	echo 'kontiki:x:65532:65532::/:/sbin/nologin' >target/image/passwd
 	cp $(PROGRAMS)/kontiki-node $(PROGRAMS)/kontiki-operator target/image/
 	@for name in kontiki-node kontiki-operator; do \
 	  tests/kubernetes/image.sh localhost/$$name:$(TAG) . $$name target/images/$$name.tar || exit 1; \
+	done
+	cp examples/bank/Dockerfile $(PROGRAMS)/bank-node target/image/bank/
+	@for version in 1 2; do \
+	  tests/kubernetes/image.sh localhost/kontiki-bank:$$version target/image/bank "" \
+	    target/images/kontiki-bank-$$version.tar BANK_VERSIONS=1-$$version || exit 1; \
 	done
