@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the clients of examples/clients as their README says, into target/clients:
 #
-#   python/kv.py   with its stubs
+#   python/kv.py   with its stubs, and python/bank.py of examples/bank
 #   venv           a link to the Python that has what it imports
 #   kv-go
 #
@@ -32,6 +32,7 @@ rm -rf "$out"
 mkdir -p "$out/python"
 ln -s "$venv" "$out/venv"
 cp "$examples/python/kv.py" "$out/python/"
+cp "$root/examples/bank/client.py" "$out/python/bank.py"
 "$venv/bin/python" -m grpc_tools.protoc -I "$protos" \
   --python_out="$out/python" --grpc_python_out="$out/python" \
   kontiki/v1/data.proto kontiki/kv/v1/kv.proto

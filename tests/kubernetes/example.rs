@@ -1,4 +1,4 @@
-//! The clients of `examples/clients` as programs, as `clients.sh` has built them.
+//! The clients of `examples/clients`, and the bank's in Python, as programs that `clients.sh` built.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -33,30 +33,30 @@ pub struct Ended {
 }
 
 impl Example {
-    /// All of them.
+    /// Those of `kv`.
     pub fn all() -> Result<[Example; 2]> {
+        Ok([
+            Example::new("python", &["venv/bin/python", "python/kv.py"])?,
+            Example::new("go", &["kv-go"])?,
+        ])
+    }
+
+    /// That of the bank, in Python.
+    pub fn bank() -> Result<Example> {
+        Example::new("bank", &["venv/bin/python", "python/bank.py"])
+    }
+
+    fn new(name: &'static str, command: &[&str]) -> Result<Example> {
         let clients = checkout().join("target/clients");
-        let all = [
-            Example {
-                name: "python",
-                command: vec![
-                    clients.join("venv/bin/python"),
-                    clients.join("python/kv.py"),
-                ],
-            },
-            Example {
-                name: "go",
-                command: vec![clients.join("kv-go")],
-            },
-        ];
-        for path in all.iter().flat_map(|example| &example.command) {
+        let command: Vec<_> = command.iter().map(|path| clients.join(path)).collect();
+        for path in &command {
             ensure!(
                 path.exists(),
                 "there is no {}: run tests/kubernetes/clients.sh",
                 path.display()
             );
         }
-        Ok(all)
+        Ok(Example { name, command })
     }
 
     fn command(&self, endpoints: &[String]) -> Command {
@@ -103,7 +103,7 @@ impl Example {
         Ok(())
     }
 
-    /// Lets `fill PREFIX` or `count KEY` write, one after the other, until it is stopped.
+    /// Lets `fill PREFIX`, `count KEY` or `load AMOUNT` write, one after the other, until it is stopped.
     pub fn write(&self, endpoints: &[String], command: &str, argument: &str) -> Result<Writing> {
         let mut child = self
             .command(endpoints)

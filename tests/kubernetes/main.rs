@@ -6,6 +6,8 @@
 //! measure time. When one fails, what can be seen of its namespace is printed.
 
 mod bad_input;
+mod bank;
+mod bank_roll;
 mod clients;
 mod cluster;
 mod drift;
@@ -83,6 +85,16 @@ const SCENARIOS: &[Scenario] = &[
         name: "drift",
         on_nodes: false,
         run: |w| Box::pin(drift::run(w)),
+    },
+    Scenario {
+        name: "bank",
+        on_nodes: false,
+        run: |w| Box::pin(bank::run(w)),
+    },
+    Scenario {
+        name: "bank-roll",
+        on_nodes: false,
+        run: |w| Box::pin(bank_roll::run(w)),
     },
     Scenario {
         name: "time-to-ready",
