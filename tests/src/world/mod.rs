@@ -143,7 +143,6 @@ impl World {
         let snapshots = snapshot_settings(&mut rng);
         let operator = Operator::new(&mut rng);
         let programs = Programs::new(&mut rng);
-        let raft = programs.settle(raft);
         let checkpoint = programs::checkpoints(&mut rng);
         let mut world = Self {
             now: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kontiki_node::driver::{CheckpointConfig, Input, Status};
 use kontiki_node::machine::Version;
-use kontiki_raft::{ChangeRequest, Config, ServerId};
+use kontiki_raft::{ChangeRequest, ServerId};
 
 use super::{Event, WHOLE_LOG, World};
 use crate::network::Place;
@@ -21,8 +21,6 @@ pub(super) struct Programs {
     oldest: Version,
     /// Newest that one runs.
     newest: Version,
-    /// Memory changes by itself in this run.
-    rots: bool,
 }
 
 impl Programs {
@@ -30,28 +28,11 @@ impl Programs {
         self.oldest
     }
 
-    /// The settings of the engine. A leader whose memory changed, and that refills another server
-    /// before anybody has noticed, passes the change on, and a majority may come to be wrong: no digest
-    /// helps against that. So where memory changes the log is never compacted.
-    pub(super) fn settle(&self, raft: Config) -> Config {
-        let usual = Config::default();
-        match self.rots {
-            true => Config {
-                log_tail_bytes: usual.log_tail_bytes,
-                log_tail_entries_min: usual.log_tail_entries_min,
-                log_kept_bytes_max: usual.log_kept_bytes_max,
-                ..raft
-            },
-            false => raft,
-        }
-    }
-
     pub(super) fn new(rng: &mut Rng) -> Self {
         let oldest = if rng.chance(200) { 2 } else { 1 };
         Self {
             oldest,
             newest: oldest + u32::from(rng.chance(500)),
-            rots: rng.chance(500),
         }
     }
 }
@@ -138,10 +119,7 @@ impl World {
     /// A register of some server changes, without a command.
     pub(super) fn rot(&mut self) -> Option<&'static str> {
         let lives = |server: &ServerId| self.lives(*server);
-        if !self.programs.rots
-            || !self.operator.activated
-            || self.checker.ledger.rotted.iter().any(lives)
-        {
+        if !self.operator.activated || self.checker.ledger.rotted.iter().any(lives) {
             return None;
         }
         // Not where logs are compacted: a snapshot would heal a server, or hand on what is wrong.
