@@ -19,8 +19,8 @@ use crate::host::{Control, Digest, Job};
 const CHECKPOINTS_MAX: usize = 4;
 /// Servers whose digests of one checkpoint are kept.
 const SERVERS_MAX: usize = kontiki_raft::SERVERS_MAX;
-/// Pause after a piece of the state was hashed: with pieces of 256 KiB, some 100 us each, hashing
-/// takes a twentieth of the thread, and a gigabyte takes 8 s.
+/// Pause after a piece of the state was hashed. With pieces of 256 KiB a gigabyte takes 8 s, and most of
+/// the thread is left to everything else.
 const PIECE_PAUSE: Duration = Duration::from_millis(2);
 
 /// When the leader has everyone take a digest. It never does while nothing changes.

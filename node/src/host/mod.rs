@@ -30,7 +30,7 @@ pub use worker::{JOBS_MAX, Worker};
 
 /// Commands handed to the machine at once.
 const BATCH_MAX: usize = 1024;
-/// Bytes of the state hashed by one [`Job::Digest`]: some 100 us.
+/// Bytes of the state hashed by one [`Job::Digest`]: some 25 us, and what the view takes to write them.
 const DIGEST_BYTES_MAX: usize = 256 << 10;
 
 /// Why a server is quarantined: it applies, campaigns and serves no more, and keeps its memory.
