@@ -171,7 +171,11 @@ impl Raft {
         if reply.granted && reply.term != asked_term {
             return; // an answer to another round
         }
-        candidacy.votes.insert(from, reply.granted);
+        match reply.granted {
+            true => candidacy.votes.insert(from, true),
+            // A vote once given stays given: this is a late answer to an earlier round.
+            false => Some(*candidacy.votes.entry(from).or_insert(false)),
+        };
         self.count_votes(now);
     }
 

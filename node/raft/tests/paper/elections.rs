@@ -138,6 +138,17 @@ fn s5_2_a_candidate_stays_one_when_an_old_leader_speaks() {
     assert_eq!(server.is(), (Role::Candidate, 2));
 }
 
+/// A vote is given for the term: a late refusal, of an earlier pre-vote in another role, say, does not
+/// take it back.
+#[test]
+fn s5_2_a_late_refusal_takes_no_vote_back() {
+    let mut server = campaigning(5);
+    server.hear(2, granted(2));
+    server.hear(2, refused(2));
+    server.hear(3, granted(2));
+    assert_eq!(server.is(), (Role::Leader, 2));
+}
+
 /// A split vote is tried again in a new term. Departure: as soon as it cannot be won any more,
 /// after a short random pause.
 #[test]
