@@ -34,6 +34,10 @@ impl<R> Driver<R> {
         if self.is_held_back(envelope.from, &envelope.message) {
             return;
         }
+        if self.is_full_in_quarantine(&envelope.message) {
+            self.counters.dropped_quarantined += 1;
+            return;
+        }
         let Envelope {
             from,
             message,
@@ -49,11 +53,20 @@ impl<R> Driver<R> {
         }
     }
 
+    /// A quarantined server applies nothing more, so its log is not compacted any more: past the bound
+    /// it stores nothing more either. It still votes.
+    fn is_full_in_quarantine(&self, message: &Message) -> bool {
+        matches!(message, Message::Append(_))
+            && self.applier.quarantine().is_some()
+            && self.log.total_bytes() >= self.raft.config().log_kept_bytes_max
+    }
+
     /// What a sender says of its host.
     fn hear(&mut self, from: ServerId, host: &HostReport) {
         if let Some(versions) = &host.versions {
             self.learn_versions(from, versions);
         }
+        self.learn_quarantine(from, host.is_quarantined);
         if let Some(digest) = host.digest
             && self.raft.role() == Role::Leader
             && self.raft.configuration().1.contains(from)

@@ -61,6 +61,8 @@ pub struct HostReport {
     pub versions: Option<RangeInclusive<Version>>,
     /// With the acknowledgement of a heartbeat: its last digest, if it has one.
     pub digest: Option<Digest>,
+    /// It has stopped applying.
+    pub is_quarantined: bool,
 }
 
 /// How a connection to a peer ended.
@@ -431,6 +433,8 @@ pub struct Counters {
     pub dropped_malformed: u64,
     /// Appends not sent: to a learner that is not known to run the version in force.
     pub withheld: u64,
+    /// Dropped: entries for a quarantined server that holds as many as it may.
+    pub dropped_quarantined: u64,
     /// Commands proposed here.
     pub proposed: u64,
     /// Entries applied here.

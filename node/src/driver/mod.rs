@@ -85,7 +85,7 @@ pub struct Driver<R> {
     bootstrapped: Option<Vec<ServerId>>,
     /// The control entries in the log, committed or not.
     controls: Controls,
-    known_versions: Known,
+    known: Known,
     checkpoint: CheckpointConfig,
     /// When this leader began, or appended its last checkpoint.
     checkpoint_at: Option<Time>,
@@ -128,7 +128,7 @@ impl<R> Driver<R> {
             cluster: None,
             bootstrapped: None,
             controls: Controls::default(),
-            known_versions: Known::default(),
+            known: Known::default(),
             checkpoint: config.checkpoint,
             checkpoint_at: None,
             reports: Reports::default(),

@@ -335,6 +335,7 @@ impl<R> Driver<R> {
         let host = HostReport {
             versions: Some(self.applier.versions()),
             digest,
+            is_quarantined: self.applier.quarantine().is_some(),
         };
         outputs.push(Output::Send(Envelope {
             cluster: self.cluster.expect("a server that speaks has a cluster"),

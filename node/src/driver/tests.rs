@@ -288,3 +288,48 @@ fn a_server_that_says_nothing_is_not_judged() {
     assert!(digests[0].is_some() && digests.iter().all(|digest| *digest == digests[0]));
     assert_eq!(world.status(leader.0).standing.role, Role::Leader);
 }
+
+#[test]
+fn a_quarantined_learner_is_never_promoted() {
+    let mut world = World::of(&[1..=1, 1..=1, 1..=1]);
+    world.activate().expect("activated");
+    world.write().expect("written");
+    world.start(9, 1..=1);
+    world.spoil(9);
+    world.add(9, Purpose::Join);
+    world.until("it is quarantined", |world| {
+        world.status(9).quarantine.is_some()
+    });
+    world.run(30_000);
+    let leader = world.lead().0;
+    let configuration = world.status(leader).configuration.configuration;
+    assert!(configuration.learners.contains_key(&ServerId(9)));
+    // The others do without it.
+    world.write().expect("written");
+}
+
+#[test]
+fn a_quarantined_server_stores_no_more_than_it_may() {
+    let raft = kontiki_raft::Config {
+        log_tail_bytes: 4 << 10,
+        log_kept_bytes_max: 8 << 10,
+        ..kontiki_raft::Config::default()
+    };
+    let mut world = World::with(raft, &[1..=1, 1..=1, 1..=1]);
+    world.activate().expect("activated");
+    let leader = world.lead().0;
+    let follower = if leader == 3 { 2 } else { 3 };
+    world.spoil(follower);
+    for _ in 0..100 {
+        world.write_bytes(1 << 10).expect("written without it");
+    }
+    let status = world.status(follower);
+    assert!(status.quarantine.is_some());
+    // The bound, and the append that reached it.
+    assert!(status.log_bytes <= 12 << 10, "{} bytes", status.log_bytes);
+    let one = &world.servers[&ServerId(follower)].driver;
+    assert!(one.counters().dropped_quarantined > 0);
+    // Those that apply compact: they do not keep the log for it.
+    let bytes = world.status(leader).log_bytes;
+    assert!(bytes <= 24 << 10, "{bytes} bytes");
+}

@@ -22,14 +22,19 @@ use crate::machine::Version;
 /// Servers whose versions are remembered.
 const KNOWN_MAX: usize = 256;
 
-/// Versions that other servers run, as far as this one was told.
+/// What other servers said of their hosts.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeMap<ServerId, RangeInclusive<Version>>);
+pub(super) struct Known {
+    /// Versions that they run.
+    versions: BTreeMap<ServerId, RangeInclusive<Version>>,
+    /// Those of the configuration that are quarantined.
+    quarantined: BTreeSet<ServerId>,
+}
 
 impl<R> Driver<R> {
     /// A server runs these versions.
     pub(super) fn learn_versions(&mut self, server: ServerId, versions: &RangeInclusive<Version>) {
-        let known = &mut self.known_versions.0;
+        let known = &mut self.known.versions;
         if known.contains_key(&server) {
             return;
         }
@@ -45,7 +50,7 @@ impl<R> Driver<R> {
     fn versions_of(&self, server: ServerId) -> Option<RangeInclusive<Version>> {
         match server == self.raft.id() {
             true => Some(self.applier.versions()),
-            false => self.known_versions.0.get(&server).cloned(),
+            false => self.known.versions.get(&server).cloned(),
         }
     }
 
@@ -87,11 +92,24 @@ impl<R> Driver<R> {
         Ok(())
     }
 
-    /// Whether a message is the acknowledgement of a learner that does not run what is in the log: it
-    /// does not count, so that the learner stalls, and is never promoted.
+    /// A server is quarantined, or is not; of members only, which bounds what is remembered.
+    pub(super) fn learn_quarantine(&mut self, server: ServerId, is_quarantined: bool) {
+        let configuration = self.raft.configuration().1;
+        let quarantined = &mut self.known.quarantined;
+        if !is_quarantined {
+            quarantined.remove(&server);
+        } else if configuration.contains(server) && quarantined.insert(server) {
+            quarantined.retain(|server| configuration.contains(*server));
+        }
+    }
+
+    /// Whether a message is the acknowledgement of a learner that does not run what is in the log, or
+    /// is quarantined: it does not count, so that the learner stalls, and is never promoted.
     pub(super) fn is_held_back(&self, from: ServerId, message: &Message) -> bool {
         let is_ack = matches!(message, Message::AppendAck(_) | Message::HeartbeatAck(_));
-        is_ack && self.is_learner(from) && self.may_run_log(from) == Some(false)
+        let is_of_no_use =
+            self.may_run_log(from) == Some(false) || self.known.quarantined.contains(&from);
+        is_ack && self.is_learner(from) && is_of_no_use
     }
 
     /// Whether the log is not for this server: for a learner that does not run it, or has not said yet

@@ -31,7 +31,8 @@ pub struct Command<'a> {
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// A snapshot does not hold the state of this machine; the text says what is wrong with it.
+/// A snapshot does not hold the state of this machine; the text says what is wrong with it. The machine
+/// is given its own state back.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RestoreError(pub String);
@@ -237,7 +238,8 @@ pub trait StateMachine: Send {
     /// Takes the state that a [`View`] of the same machine wrote, in place of its own.
     ///
     /// # Errors
-    /// `reader` does not hold such a state; the server then asks for it anew, and keeps nothing.
+    /// `reader` does not hold such a state; the server then gives
+    /// the machine its own state back, and asks for it anew after a pause.
     fn restore(&mut self, version: Version, reader: &mut dyn Read) -> Result<(), RestoreError>;
 
     /// Bytes of memory that the state takes, roughly.

@@ -66,15 +66,18 @@ pub enum Dropped {
     NoStream,
     /// The queue to the peer is full.
     OutboxFull,
+    /// Entries for a quarantined server that holds as many as it may.
+    Quarantined,
 }
 
-pub(super) const DROPPED: [(Dropped, &str); 6] = [
+pub(super) const DROPPED: [(Dropped, &str); 7] = [
     (Dropped::WrongCluster, "wrong_cluster"),
     (Dropped::WrongServer, "wrong_server"),
     (Dropped::Malformed, "malformed"),
     (Dropped::WrongSender, "wrong_sender"),
     (Dropped::NoStream, "no_stream"),
     (Dropped::OutboxFull, "outbox_full"),
+    (Dropped::Quarantined, "quarantined"),
 ];
 
 pub(super) const ROLES: [(Role, &str); 6] = [

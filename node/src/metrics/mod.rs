@@ -265,6 +265,11 @@ impl Metrics {
                 before.dropped_malformed,
                 after.dropped_malformed,
             ),
+            (
+                dropped(Dropped::Quarantined),
+                before.dropped_quarantined,
+                after.dropped_quarantined,
+            ),
         ] {
             counter.inc_by(after - before);
         }

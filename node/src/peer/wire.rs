@@ -76,6 +76,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         body: Some(body),
         versions_min: host.versions.as_ref().map_or(0, |runs| *runs.start()),
         versions_max: host.versions.as_ref().map_or(0, |runs| *runs.end()),
+        quarantined: host.is_quarantined,
     }
 }
 
@@ -120,6 +121,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
     let mut host = HostReport {
         versions: (1 <= low && low <= high).then_some(low..=high),
         digest: None,
+        is_quarantined: message.quarantined,
     };
     let body = message.body.ok_or(Malformed("no body that is known"))?;
     let decoded = match body {
@@ -334,6 +336,7 @@ mod tests {
             host: HostReport {
                 versions: Some(2..=3),
                 digest: None,
+                is_quarantined: true,
             },
         }
     }

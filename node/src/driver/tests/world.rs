@@ -39,7 +39,10 @@ impl StateMachine for Counting {
 
     fn apply(&mut self, version: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
         let mut applied_under = self.applied_under.lock().expect("unpoisoned");
-        *self.count.lock().expect("unpoisoned") += batch.len() as u64;
+        let mut count = self.count.lock().expect("unpoisoned");
+        *count = count
+            .checked_add(batch.len() as u64)
+            .expect("room to count");
         applied_under.extend(batch.iter().map(|command| (command.id.index.0, version)));
         batch.iter().map(|_| Vec::new()).collect()
     }
@@ -83,10 +86,14 @@ pub(super) struct World {
 impl World {
     /// Servers 1, 2, ... with these versions, bootstrapped.
     pub(super) fn of(versions: &[RangeInclusive<Version>]) -> Self {
+        Self::with(kontiki_raft::Config::default(), versions)
+    }
+
+    pub(super) fn with(raft: kontiki_raft::Config, versions: &[RangeInclusive<Version>]) -> Self {
         let mut world = Self::default();
         let ids: Vec<ServerId> = (1..=versions.len() as u64).map(ServerId).collect();
         for (id, versions) in ids.iter().zip(versions) {
-            world.start(id.0, versions.clone());
+            world.start_with(id.0, versions.clone(), raft.clone());
         }
         for id in &ids {
             let (cluster, voters) = (ClusterId(7), ids.clone());
@@ -100,6 +107,15 @@ impl World {
     }
 
     pub(super) fn start(&mut self, id: u64, versions: RangeInclusive<Version>) {
+        self.start_with(id, versions, kontiki_raft::Config::default());
+    }
+
+    pub(super) fn start_with(
+        &mut self,
+        id: u64,
+        versions: RangeInclusive<Version>,
+        raft: kontiki_raft::Config,
+    ) {
         let (count, applied_under) = (Shared::default(), Shared::default());
         let machine = Counting {
             versions,
@@ -107,7 +123,7 @@ impl World {
             applied_under: Shared::clone(&applied_under),
         };
         let config = DriverConfig {
-            raft: kontiki_raft::Config::default(),
+            raft,
             activate: false,
             pending_writes_max: 64,
             unapplied_bytes_max: 1 << 20,
@@ -135,6 +151,12 @@ impl World {
         let one = self.servers.get_mut(&of).expect("it runs");
         one.inbox.push(input);
         self.asked
+    }
+
+    /// The machine of a server panics at its next command.
+    pub(super) fn spoil(&mut self, server: u64) {
+        let one = &self.servers[&ServerId(server)];
+        *one.count.lock().expect("unpoisoned") = u64::MAX;
     }
 
     /// Some milliseconds pass, in steps of one, and everyone takes turns.
@@ -197,8 +219,12 @@ impl World {
     }
 
     pub(super) fn write(&mut self) -> Result<Answer, Refusal> {
+        self.write_bytes(3)
+    }
+
+    pub(super) fn write_bytes(&mut self, bytes: usize) -> Result<Answer, Refusal> {
         let leader = self.lead();
-        let command = Bytes::from_static(b"one");
+        let command = Bytes::from(vec![b'x'; bytes]);
         let id = self.ask(leader, |reply| Input::Write { command, reply });
         self.answer(id)
     }
