@@ -159,6 +159,7 @@ impl Client {
             key: check_key(key)?,
             value,
             if_mod_revision,
+            in_session: None,
         };
         self.router
             .call(Kind::Write, |channel| {
@@ -197,6 +198,7 @@ impl Client {
         let request = DeleteRequest {
             key: check_key(key)?,
             if_mod_revision,
+            in_session: None,
         };
         self.router
             .call(Kind::Write, |channel| {
@@ -316,6 +318,7 @@ impl Client {
     pub async fn write(&self, command: impl Into<Bytes>) -> Result<WriteResponse, Error> {
         let request = WriteRequest {
             command: check_command(command.into())?,
+            in_session: None,
         };
         self.router
             .call(Kind::Write, |channel| {

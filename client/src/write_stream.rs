@@ -330,6 +330,7 @@ async fn send(
             commands.push(StreamedCommand {
                 id: next_id,
                 command,
+                in_session: None,
             });
             next_id += 1;
         }

@@ -79,7 +79,7 @@ impl Data for Server {
                 *server.messages.lock().unwrap() += 1;
                 // Backwards: results come in any order.
                 let mut results = Vec::new();
-                for StreamedCommand { id, command } in message.commands.into_iter().rev() {
+                for StreamedCommand { id, command, .. } in message.commands.into_iter().rev() {
                     server.seen.lock().unwrap().push(command.to_vec());
                     let result = match command[0] {
                         b'l' => error("NOT_LEADER", "FAILED"),

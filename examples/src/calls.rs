@@ -76,7 +76,11 @@ impl Calls for Real {
 
     async fn write(&self, client: &str, command: &str) -> anyhow::Result<WriteAnswer> {
         let command = command.as_bytes().to_vec().into();
-        let status = match data(client).await?.write(WriteRequest { command }).await {
+        let request = WriteRequest {
+            command,
+            ..Default::default()
+        };
+        let status = match data(client).await?.write(request).await {
             Ok(written) => return Ok(WriteAnswer::Accepted(written.into_inner())),
             Err(status) => status,
         };

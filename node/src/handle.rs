@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::address_book::AddressBook;
 use crate::clock;
-use crate::config::Limits;
+use crate::config::{Limits, SessionSettings};
 use crate::driver::{Answer, Input, Refusal, Standing};
 use crate::ending::Ending;
 use crate::machine::Version;
@@ -76,6 +76,8 @@ pub struct Inner {
     pub book: AddressBook,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of sessions.
+    pub sessions: SessionSettings,
     /// Name of the machine.
     pub machine: &'static str,
     /// Versions of it that this program runs.
@@ -117,6 +119,8 @@ pub struct HandleParts {
     pub book: AddressBook,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of sessions.
+    pub sessions: SessionSettings,
     /// Name of the machine.
     pub machine: &'static str,
     /// Versions of it that this program runs.
@@ -140,6 +144,7 @@ impl Handle {
             server: parts.book.me().id,
             book: parts.book,
             limits: parts.limits,
+            sessions: parts.sessions,
             machine: parts.machine,
             versions: parts.versions,
             metrics: parts.metrics,
@@ -178,7 +183,9 @@ impl Handle {
         if self.inputs.capacity() <= max / PEER_SHARE {
             return Err(full());
         }
-        if matches!(input, Input::Write { .. }) && self.handed_in.load(Relaxed) == 0 {
+        if matches!(input, Input::Write { .. } | Input::WriteInSession { .. })
+            && self.handed_in.load(Relaxed) == 0
+        {
             self.handed_in.store(clock::now().0, Relaxed);
         }
         self.inputs.try_send(input).map_err(|error| match error {

@@ -85,6 +85,7 @@ impl Node {
             metrics: Arc::new(Metrics::new(&parts.me, machine)),
             book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
             limits: parts.config.limits,
+            sessions: parts.config.sessions,
             machine,
             versions: parts.machine.versions(),
             initial_config: parts.embedded.clone().unwrap_or_default(),

@@ -44,6 +44,7 @@ impl Pair {
                 unapplied_bytes_max: 1 << 20,
                 dirty_read: true,
                 snapshots: SnapshotSettings::default(),
+                sessions: kontiki_node::Config::default().sessions.bounds(),
                 checkpoint: CheckpointConfig {
                     entries_max: 1000,
                     interval: Duration::from_secs(60),

@@ -22,7 +22,7 @@ fn put(key: &str, value: impl Into<Vec<u8>>) -> PutRequest {
     PutRequest {
         key: key.to_owned().into(),
         value: value.into().into(),
-        if_mod_revision: None,
+        ..PutRequest::default()
     }
 }
 
@@ -113,6 +113,7 @@ async fn a_write_that_names_a_revision_is_done_at_that_revision_only() {
         let delete = DeleteRequest {
             key: "k".into(),
             if_mod_revision: Some(wrong),
+            ..DeleteRequest::default()
         };
         let seen = kv.delete(delete).await.expect("an answer").into_inner();
         assert_eq!(
@@ -131,6 +132,7 @@ async fn a_write_that_names_a_revision_is_done_at_that_revision_only() {
     let delete = DeleteRequest {
         key: "k".into(),
         if_mod_revision: Some(2),
+        ..DeleteRequest::default()
     };
     let deleted = kv.delete(delete).await.expect("deleted").into_inner();
     assert_eq!((deleted.revision, deleted.deleted), (3, true));

@@ -68,6 +68,7 @@ async fn bad_requests_are_named_and_leave_no_trace() {
     ] {
         let request = v1::WriteRequest {
             command: command.to_vec().into(),
+            ..Default::default()
         };
         let status = data.write(request).await.expect_err(reason);
         let expected = (Code::InvalidArgument, reason.into(), "FAILED".into());
@@ -136,6 +137,7 @@ async fn a_stream_of_writes_answers_every_command() {
                 .concat()
                 .into(),
         },
+        in_session: None,
     };
     let lists = (0..50u64).map(move |list| v1::WriteStreamRequest {
         commands: (list * 200..(list + 1) * 200).map(command).collect(),

@@ -54,6 +54,15 @@ pub mod reason {
     pub const NOT_A_MEMBER: &str = "NOT_A_MEMBER";
     /// The write may or may not be applied.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+    /// There is no such session (any more). The command was not applied now; if it was sent before,
+    /// it may have been applied then.
+    pub const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
+    /// The sequence goes backwards: the client has said that it would not send it again.
+    pub const SEQUENCE_ALREADY_ACKNOWLEDGED: &str = "SEQUENCE_ALREADY_ACKNOWLEDGED";
+    /// The sequence is too far above what the client has acknowledged.
+    pub const SESSION_WINDOW_FULL: &str = "SESSION_WINDOW_FULL";
+    /// The command was applied once, before; its reply is not kept any more.
+    pub const REPLY_FORGOTTEN: &str = "REPLY_FORGOTTEN";
     /// The machine refused the command or query.
     pub const REFUSED_BY_MACHINE: &str = "REFUSED_BY_MACHINE";
     /// A field is out of its bounds; the message names it.

@@ -148,6 +148,7 @@ impl Kv for Service {
             key,
             value,
             if_mod_revision,
+            ..
         } = request.into_inner();
         let to = &self.0.to;
         let answer = match if_mod_revision {

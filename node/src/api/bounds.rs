@@ -1,6 +1,9 @@
 //! Bounds of what clients may ask.
 
+use kontiki_proto::v1::InSession;
+
 use super::error::ApiError;
+use crate::host::{SessionId, Stamp};
 use crate::machine::kv::KEY_BYTES_MAX;
 
 /// A command has 1 to `max` bytes.
@@ -25,6 +28,42 @@ pub(super) fn at_most(field: &'static str, length: usize, max: usize) -> Result<
         true => Ok(()),
         false => Err(ApiError::TooLarge { field, length, max }),
     }
+}
+
+/// The place of a write in its session, if it is in one.
+pub(super) fn stamp(in_session: Option<InSession>) -> Result<Option<Stamp>, ApiError> {
+    let Some(InSession {
+        session,
+        sequence,
+        acknowledged,
+    }) = in_session
+    else {
+        return Ok(None);
+    };
+    for (field, value) in [
+        ("in_session.session", session),
+        ("in_session.sequence", sequence),
+    ] {
+        if value == 0 {
+            return Err(ApiError::Invalid {
+                field,
+                problem: "is 0".into(),
+                right: "at least 1".into(),
+            });
+        }
+    }
+    if acknowledged >= sequence {
+        return Err(ApiError::Invalid {
+            field: "in_session.acknowledged",
+            problem: format!("is {acknowledged}"),
+            right: format!("below the sequence, {sequence}"),
+        });
+    }
+    Ok(Some(Stamp {
+        session: SessionId(session),
+        sequence,
+        acknowledged,
+    }))
 }
 
 fn empty(field: &'static str, right: String) -> ApiError {

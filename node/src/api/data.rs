@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_proto::v1::data_server::Data;
 use kontiki_proto::v1::{
-    Consistency, ReadRequest, ReadResponse, WriteRequest, WriteResponse, WriteStreamRequest,
-    WriteStreamResponse,
+    CloseSessionRequest, CloseSessionResponse, Consistency, OpenSessionRequest,
+    OpenSessionResponse, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
+    WriteStreamRequest, WriteStreamResponse,
 };
 use kontiki_raft::{Index, LogId};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -15,7 +16,8 @@ use super::error::{ApiError, status};
 use super::stream::{WriteStream, run};
 use super::{bounds, patience};
 use crate::driver::{Answer, Input, Refusal};
-use crate::handle::{Failure, Handle};
+use crate::handle::{Failure, Handle, Reply};
+use crate::host::{SessionId, Stamp};
 use crate::metrics::Method;
 
 /// The service.
@@ -50,13 +52,26 @@ pub(super) fn finish<T>(
     }
 }
 
+/// The driver's input for a write, in a session or not.
+pub(super) fn write_input(command: Bytes, stamp: Option<Stamp>, reply: Reply) -> Input<Reply> {
+    match stamp {
+        None => Input::Write { command, reply },
+        Some(stamp) => Input::WriteInSession {
+            command,
+            stamp,
+            reply,
+        },
+    }
+}
+
 /// Replicates a command. `command` must be an allocation of its own: it is kept.
 pub(super) async fn write(
     handle: &Handle,
     command: Bytes,
+    stamp: Option<Stamp>,
     wait: Duration,
 ) -> Result<(Vec<u8>, LogId), ApiError> {
-    let input = |reply| Input::Write { command, reply };
+    let input = |reply| write_input(command, stamp, reply);
     let mut pending = handle.metrics.pending();
     pending.add();
     match handle.ask(wait, input).await {
@@ -113,12 +128,16 @@ impl Data for DataService {
         request: Request<WriteRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
         let wait = data_patience(&self.handle, &request);
-        let command = request.into_inner().command;
+        let WriteRequest {
+            command,
+            in_session,
+        } = request.into_inner();
         let result = async {
             bounds::command(&command, self.handle.limits.command_bytes_max)?;
+            let stamp = bounds::stamp(in_session)?;
             // A copy: what is kept must not hold on to the receive buffer.
             let command = Bytes::copy_from_slice(&command);
-            let (reply, id) = write(&self.handle, command, wait).await?;
+            let (reply, id) = write(&self.handle, command, stamp, wait).await?;
             Ok(WriteResponse {
                 reply: reply.into(),
                 index: id.index.0,
@@ -137,6 +156,39 @@ impl Data for DataService {
     ) -> Result<Response<Self::WriteStreamStream>, Status> {
         let stream = WriteStream::new(self.handle.clone());
         Ok(Response::new(run(stream, request.into_inner())))
+    }
+
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        let wait = data_patience(&self.handle, &request);
+        let input = |reply| Input::OpenSession { reply };
+        let result = match self.handle.ask(wait, input).await {
+            Ok(Answer::SessionOpened(session)) => Ok(OpenSessionResponse {
+                session: session.0,
+                ttl_milliseconds: self.handle.sessions.ttl_milliseconds,
+                window_max: self.handle.sessions.window_max,
+            }),
+            Ok(_) => Err(ApiError::BadAnswer("an opened session's")),
+            Err(failure) => Err(ApiError::Write(failure)),
+        };
+        finish(&self.handle, Method::OpenSession, result)
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        let wait = data_patience(&self.handle, &request);
+        let session = SessionId(request.into_inner().session);
+        let input = |reply| Input::CloseSession { session, reply };
+        let result = match self.handle.ask(wait, input).await {
+            Ok(Answer::Done) => Ok(CloseSessionResponse {}),
+            Ok(_) => Err(ApiError::BadAnswer("a closed session's")),
+            Err(failure) => Err(ApiError::Write(failure)),
+        };
+        finish(&self.handle, Method::CloseSession, result)
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {

@@ -1,6 +1,6 @@
 //! From what went wrong to a gRPC status: the one place that knows the codes.
 //!
-//! `UNAVAILABLE`, `FAILED_PRECONDITION` and `RESOURCE_EXHAUSTED` from here mean *never proposed*; a
+//! `UNAVAILABLE`, `FAILED_PRECONDITION` and `RESOURCE_EXHAUSTED` from here mean *never applied*; a
 //! write whose fate is not known is `UNKNOWN`, never one of those.
 
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::address_book::AddressBook;
 use crate::driver::Refusal;
 use crate::handle::Failure;
+use crate::host::SessionRefusal;
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +160,17 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
     use Code::{FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable};
     let (code, reason) = match refusal {
         Refusal::OutcomeUnknown => return (Code::Unknown, reason::OUTCOME_UNKNOWN, Done::Unknown),
+        // Applied, and yet no answer: who asked cannot be told what it came to.
+        Refusal::ReplyForgotten(_) => {
+            return (Code::DataLoss, reason::REPLY_FORGOTTEN, Done::Unknown);
+        }
+        Refusal::Session(why) => match why {
+            SessionRefusal::Expired(_) => (Code::NotFound, reason::SESSION_EXPIRED),
+            SessionRefusal::AlreadyAcknowledged { .. } => {
+                (Code::OutOfRange, reason::SEQUENCE_ALREADY_ACKNOWLEDGED)
+            }
+            SessionRefusal::WindowFull { .. } => (ResourceExhausted, reason::SESSION_WINDOW_FULL),
+        },
         Refusal::NotLeader(_) => (FailedPrecondition, reason::NOT_LEADER),
         Refusal::NoLeader => (Unavailable, reason::NO_LEADER),
         Refusal::QuorumLost => (Unavailable, reason::QUORUM_LOST),

@@ -46,8 +46,10 @@ impl KvService {
             key,
             value,
             if_mod_revision,
+            in_session,
         } = request.into_inner();
         bounds::key(&key)?;
+        let stamp = bounds::stamp(in_session)?;
         let overhead = PUT_OVERHEAD + condition_overhead(if_mod_revision);
         let max = self.handle.limits.command_bytes_max;
         bounds::at_most(
@@ -65,7 +67,7 @@ impl KvService {
         // mismatch will name.
         let key = if_mod_revision.map(|_| key);
         drop(value);
-        match decode(write(&self.handle, command, wait).await?.0)? {
+        match decode(write(&self.handle, command, stamp, wait).await?.0)? {
             KvReply::Put { revision } => Ok(PutResponse {
                 revision,
                 ..PutResponse::default()
@@ -85,14 +87,16 @@ impl KvService {
         let DeleteRequest {
             key,
             if_mod_revision,
+            in_session,
         } = request.into_inner();
         bounds::key(&key)?;
+        let stamp = bounds::stamp(in_session)?;
         let command = KvCommand::Delete {
             key: &key,
             if_mod_revision,
         }
         .encode();
-        match decode(write(&self.handle, command, wait).await?.0)? {
+        match decode(write(&self.handle, command, stamp, wait).await?.0)? {
             KvReply::Delete { deleted, revision } => Ok(DeleteResponse {
                 deleted,
                 revision,

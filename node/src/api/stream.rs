@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use super::bounds;
+use super::data::write_input;
 use super::error::{ApiError, Parts};
-use crate::driver::{Answer, Input};
+use crate::driver::Answer;
 use crate::handle::{Failure, Handle, Outcome, Reply};
 use crate::metrics::{Method, Pending};
 
@@ -55,21 +56,23 @@ impl WriteStream {
     /// Submits what waits, as far as the bound allows.
     fn submit(&mut self) {
         while !self.full()
-            && let Some(StreamedCommand { id, command }) = self.waiting.next()
+            && let Some(command) = self.waiting.next()
         {
-            match self.submit_one(id, &command) {
+            match self.submit_one(&command) {
                 Ok(()) => self.in_flight.add(),
-                Err(error) => self.refuse(id, &error),
+                Err(error) => self.refuse(command.id, &error),
             }
         }
     }
 
-    fn submit_one(&self, id: u64, command: &[u8]) -> Result<(), ApiError> {
+    fn submit_one(&self, submitted: &StreamedCommand) -> Result<(), ApiError> {
+        let command = &submitted.command;
         bounds::command(command, self.handle.limits.command_bytes_max)?;
+        let stamp = bounds::stamp(submitted.in_session)?;
         // A copy: what is kept must not hold on to the receive buffer.
         let command = Bytes::copy_from_slice(command);
-        let reply = Reply::Streamed(id, self.reply_to.clone());
-        let input = Input::Write { command, reply };
+        let reply = Reply::Streamed(submitted.id, self.reply_to.clone());
+        let input = write_input(command, stamp, reply);
         self.handle.submit(input).map_err(ApiError::Write)
     }
 

@@ -87,6 +87,7 @@ impl Config {
         }
         self.check_raft(source)?;
         self.check_limits(source)?;
+        self.check_sessions(source)?;
         let level = &self.log.level;
         source.require(
             level.parse::<tracing_subscriber::EnvFilter>().is_ok() && !level.is_empty(),
@@ -130,6 +131,35 @@ impl Config {
         let batch = raft.batch_entries_max as u64;
         source.range("raft.batchEntriesMax", batch, 1, 1 << 20)?;
         source.range("raft.minMajority", raft.min_majority as u64, 1, 9)
+    }
+
+    fn check_sessions(&self, source: &Source<'_>) -> Result<(), ConfigError> {
+        let sessions = &self.sessions;
+        for (field, value, least, most) in [
+            (
+                "sessions.ttlMilliseconds",
+                sessions.ttl_milliseconds,
+                1000,
+                86_400_000,
+            ),
+            (
+                "sessions.sessionsMax",
+                sessions.sessions_max.into(),
+                1,
+                1 << 20,
+            ),
+            ("sessions.windowMax", sessions.window_max.into(), 1, 1 << 16),
+            (
+                "sessions.replyBytesMax",
+                sessions.reply_bytes_max.into(),
+                0,
+                16 << 20,
+            ),
+            ("sessions.bytesMax", sessions.bytes_max, 1 << 16, 1 << 34),
+        ] {
+            source.range(field, value, least, most)?;
+        }
+        Ok(())
     }
 
     fn check_limits(&self, source: &Source<'_>) -> Result<(), ConfigError> {

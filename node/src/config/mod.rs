@@ -11,7 +11,7 @@ pub use error::ConfigError;
 pub(crate) use load::is_address;
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{CheckpointConfig, DriverConfig, SnapshotSettings};
+use crate::driver::{CheckpointConfig, DriverConfig, SessionBounds, SnapshotSettings};
 
 /// The whole configuration. As YAML in camel case; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Config {
     pub dirty_read: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Bounds of sessions, which this server applies to the whole cluster while it leads.
+    pub sessions: SessionSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -47,6 +49,7 @@ impl Default for Config {
             raft: RaftSettings::default(),
             dirty_read: true,
             limits: Limits::default(),
+            sessions: SessionSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -214,6 +217,48 @@ impl Default for Limits {
     }
 }
 
+/// Bounds of sessions (exactly-once writes). The leader's count, and it writes them into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// A session that was not used for so long expires, up to a quarter later. Default 600000: ten
+    /// minutes.
+    pub ttl_milliseconds: u64,
+    /// Open sessions; one more makes the one expire that was idle longest. Default 10000.
+    pub sessions_max: u32,
+    /// How far above its acknowledged sequence a session's sequences may go. Default 1024.
+    pub window_max: u32,
+    /// Bytes of replies that one session keeps; past it the oldest are forgotten. Default 64 KiB.
+    pub reply_bytes_max: u32,
+    /// Bytes of all sessions; past it those idle longest expire. Default 64 MiB.
+    pub bytes_max: u64,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            ttl_milliseconds: 600_000,
+            sessions_max: 10_000,
+            window_max: 1024,
+            reply_bytes_max: 64 << 10,
+            bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl SessionSettings {
+    /// The driver's part.
+    pub fn bounds(&self) -> SessionBounds {
+        SessionBounds {
+            ttl: Duration::from_millis(self.ttl_milliseconds),
+            sessions_max: self.sessions_max,
+            window_max: self.window_max,
+            reply_bytes_max: self.reply_bytes_max,
+            bytes_max: self.bytes_max,
+        }
+    }
+}
+
 /// Logs, on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -281,6 +326,7 @@ impl Config {
                 bytes_max: self.limits.snapshot_bytes_max,
                 ..SnapshotSettings::default()
             },
+            sessions: self.sessions.bounds(),
         }
     }
 

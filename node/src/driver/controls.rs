@@ -30,7 +30,7 @@ impl Controls {
     }
 
     /// An entry was appended.
-    pub(super) fn push(&mut self, index: Index, control: Control) {
+    pub(super) fn push(&mut self, index: Index, control: Control<'_>) {
         match control {
             Control::Activate => {
                 self.activate.get_or_insert(index);
@@ -44,6 +44,11 @@ impl Controls {
             Control::Verdict(digest) => {
                 self.verdicts.insert(index, digest.index);
             }
+            // Nothing that a leader would contradict: they are decided when they are applied.
+            Control::OpenSession(_)
+            | Control::CloseSession(_)
+            | Control::Clock(_)
+            | Control::InSession { .. } => {}
         }
     }
 

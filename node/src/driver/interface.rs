@@ -9,32 +9,13 @@ use kontiki_raft::{
 };
 
 use super::inspect::Inspection;
-use crate::host::{Digest, Done, Host, Job, Quarantine};
+use crate::host::{
+    Digest, Done, Host, Job, Quarantine, SessionId, SessionRefusal, SessionsStatus, Stamp,
+};
 use crate::machine::{Effect, Version};
 
 pub use super::piece::Pieces;
 pub use kontiki_raft::PeerRefill;
-
-/// How snapshots travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotSettings {
-    /// Bytes of a piece.
-    pub piece_bytes: usize,
-    /// Bytes of a snapshot that this server receives; past it the snapshot is refused.
-    pub bytes_max: u64,
-    /// Bytes sent in a second, to all servers together; 0: as many as go.
-    pub bytes_per_second: u64,
-}
-
-impl Default for SnapshotSettings {
-    fn default() -> Self {
-        Self {
-            piece_bytes: 256 << 10,
-            bytes_max: 16 << 30,
-            bytes_per_second: 0,
-        }
-    }
-}
 
 /// A message between two servers of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +71,27 @@ pub enum Input<R> {
     Write {
         /// The command; bounded by `api`.
         command: Bytes,
+        /// Who asks.
+        reply: R,
+    },
+    /// As `Write`, applied once however often it is asked. Answer: `Written`, of the first time.
+    WriteInSession {
+        /// The command; bounded by `api`.
+        command: Bytes,
+        /// Session and sequence.
+        stamp: Stamp,
+        /// Who asks.
+        reply: R,
+    },
+    /// Open a session. Answer: `SessionOpened`.
+    OpenSession {
+        /// Who asks.
+        reply: R,
+    },
+    /// Close one; one that is not open is no error. Answer: `Done`.
+    CloseSession {
+        /// Which.
+        session: SessionId,
         /// Who asks.
         reply: R,
     },
@@ -235,6 +237,8 @@ pub enum Answer {
     },
     /// Nothing more to say.
     Done,
+    /// A session is open.
+    SessionOpened(SessionId),
     /// Client writes are accepted.
     Activated(Index),
     /// The membership holds.
@@ -249,8 +253,8 @@ pub enum Answer {
     Inspected(Box<Inspection>),
 }
 
-/// Why a request was not done. All but [`Refusal::OutcomeUnknown`] mean *failed*: nothing of it was
-/// and will be applied.
+/// Why a request was not done. All but [`Refusal::OutcomeUnknown`] and [`Refusal::ReplyForgotten`]
+/// mean *failed*: nothing of it was and will be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another server leads.
@@ -285,6 +289,12 @@ pub enum Refusal {
     /// Proposed, and then leadership was lost: it may or may not be applied.
     #[error("leadership was lost before the outcome was known")]
     OutcomeUnknown,
+    /// A command of a session that was not applied this time.
+    #[error("{0}")]
+    Session(#[from] SessionRefusal),
+    /// A command of a session that was applied before, once, and whose reply is gone.
+    #[error("the command was applied once, as entry {0}; its reply is not kept any more")]
+    ReplyForgotten(LogId),
     /// The machine refused it, before it was proposed.
     #[error("{0}")]
     RefusedByMachine(String),
@@ -393,6 +403,8 @@ pub struct Status {
     pub machine: &'static str,
     /// Version of the machine in force; 0 before the first is.
     pub version: Version,
+    /// Open sessions.
+    pub sessions: SessionsStatus,
     /// Versions that this program can run.
     pub versions: RangeInclusive<Version>,
     /// Why this server is quarantined, if it is.

@@ -6,7 +6,7 @@
 //!
 //! - `exchange` messages in and out; `serve` requests; `view` and `inspect` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are;
-//! - `requests` who waits for what;
+//! - `requests` who waits for what; `sessions` what a leader writes into entries of sessions;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
 //! - `applier` feeds the host of the machine, which may live on another thread;
 //! - `controls` the control entries in the log; `versions` which version of the machine is in force;
@@ -25,6 +25,7 @@ mod piece;
 mod requests;
 mod samples;
 mod serve;
+mod sessions;
 mod snapshots;
 mod versions;
 mod view;
@@ -38,6 +39,7 @@ use digests::Reports;
 use log::PayloadLog;
 use requests::{Asked, Requests};
 use samples::Samples;
+use sessions::SessionClock;
 use snapshots::Snapshots;
 use versions::Known;
 
@@ -45,6 +47,8 @@ pub use digests::CheckpointConfig;
 pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
 pub use samples::Stage;
+pub use sessions::SessionBounds;
+pub use snapshots::SnapshotSettings;
 
 use crate::host::{Batch, Done, Host, Job, Quarantine};
 use crate::machine::{StateMachine, StopReason};
@@ -69,6 +73,8 @@ pub struct DriverConfig {
     pub dirty_read: bool,
     /// When digests are taken.
     pub checkpoint: CheckpointConfig,
+    /// What this server, when it leads, bounds sessions by.
+    pub sessions: SessionBounds,
 }
 
 /// One server: engine, payloads, machine, and those who wait.
@@ -92,6 +98,7 @@ pub struct Driver<R> {
     reports: Reports,
     /// When the next piece of the state may be hashed.
     hash_due: Time,
+    sessions: SessionClock,
     standing: Standing,
     counters: Counters,
     samples: Samples,
@@ -133,6 +140,7 @@ impl<R> Driver<R> {
             checkpoint_at: None,
             reports: Reports::default(),
             hash_due: now,
+            sessions: SessionClock::new(config.sessions, now),
             standing,
             counters: Counters::default(),
             samples: Samples::default(),
@@ -155,12 +163,14 @@ impl<R> Driver<R> {
         self.compact();
         self.raft.tick(now);
         self.follow_log(&Bytes::new());
+        self.advance_sessions();
         for input in inputs.drain(..) {
             self.take(input, outputs);
         }
         self.activate_if_alone();
         self.raise_version();
         self.check_digests();
+        self.tick_sessions();
         self.persist();
         self.apply(outputs);
         let hash_due = self.hash_state(outputs);
@@ -176,7 +186,7 @@ impl<R> Driver<R> {
         self.log.forget_encoded();
         let waiting_due = self.answer_waiting(outputs);
         self.show_standing(outputs);
-        due.min(waiting_due).min(hash_due)
+        due.min(waiting_due).min(hash_due).min(self.sessions_due())
     }
 
     fn take(&mut self, input: Input<R>, outputs: &mut Vec<Output<R>>) {
@@ -188,6 +198,13 @@ impl<R> Driver<R> {
             }
             Input::SnapshotsConnected(peer) => self.on_snapshots_connected(peer),
             Input::Write { command, reply } => self.write(&command, reply, outputs),
+            Input::WriteInSession {
+                command,
+                stamp,
+                reply,
+            } => self.write_in_session(&command, stamp, reply, outputs),
+            Input::OpenSession { reply } => self.open_session(reply, outputs),
+            Input::CloseSession { session, reply } => self.close_session(session, reply, outputs),
             Input::Read {
                 query,
                 stale,

@@ -60,14 +60,19 @@ impl<R> Driver<R> {
     }
 
     pub(super) fn check_write(&self, command: &[u8]) -> Result<(), Refusal> {
+        self.check_activated()?;
+        self.applier.validate(command)
+    }
+
+    /// Whether clients may have entries proposed here.
+    pub(super) fn check_activated(&self) -> Result<(), Refusal> {
         if self.raft.role() == Role::Leader {
             if !self.controls.is_activated() {
                 return Err(Refusal::NotActivated);
             }
             self.check_agreement()?;
             self.requests.check_room_for_write()?;
-            self.applier.check_backlog()?;
-            self.applier.validate(command)
+            self.applier.check_backlog()
         } else {
             Err(self.not_leader())
         }
@@ -101,7 +106,7 @@ impl<R> Driver<R> {
         self.propose_control(Control::Activate)
     }
 
-    pub(super) fn propose_control(&mut self, control: Control) -> Result<LogId, Refusal> {
+    pub(super) fn propose_control(&mut self, control: Control<'_>) -> Result<LogId, Refusal> {
         let id = self.propose(EntryKind::Control, &control.encode())?;
         self.controls.push(id.index, control);
         Ok(id)

@@ -16,10 +16,31 @@ use kontiki_raft::{Message, Role, ServerId, SnapshotAck, SnapshotChunk, Snapshot
 
 use super::Driver;
 use super::incoming::{Assembly, Incoming, Name};
-use super::interface::{Envelope, HostReport, Output, Refusal, SnapshotSettings};
+use super::interface::{Envelope, HostReport, Output, Refusal};
 use super::outgoing::Outgoing;
 use super::piece::{self, Header};
 use crate::host::{HostStatus, HostView, Job};
+
+/// How snapshots travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Bytes of a piece.
+    pub piece_bytes: usize,
+    /// Bytes of a snapshot that this server receives; past it the snapshot is refused.
+    pub bytes_max: u64,
+    /// Bytes sent in a second, to all servers together; 0: as many as go.
+    pub bytes_per_second: u64,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        Self {
+            piece_bytes: 256 << 10,
+            bytes_max: 16 << 30,
+            bytes_per_second: 0,
+        }
+    }
+}
 
 /// Snapshots under way.
 pub(super) struct Snapshots {

@@ -65,6 +65,7 @@ impl<R> Driver<R> {
             log_bytes: self.log.total_bytes(),
             machine: self.applier.name(),
             version: host.version,
+            sessions: host.sessions,
             versions: self.applier.versions(),
             quarantine,
             diverged: self.reports.diverged().cloned(),

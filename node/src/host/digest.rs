@@ -44,6 +44,17 @@ impl Rolling {
         self.0 = crc32c::crc32c_append(self.0, reply);
     }
 
+    /// And answered with what an earlier entry was.
+    pub fn repeated(&mut self, reply: &[u8]) {
+        self.reply(b"again");
+        self.reply(reply);
+    }
+
+    /// And refused. Why is a text, which another program may put another way.
+    pub fn refused(&mut self) {
+        self.reply(b"refused");
+    }
+
     /// Its four bytes, for a snapshot.
     pub fn encode(self) -> [u8; 4] {
         self.0.to_le_bytes()

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Role, ServerId};
 
-use super::{Digest, HostView, Quarantine};
+use super::{Digest, HostView, Quarantine, SessionId, SessionsStatus};
 use crate::driver::{Answer, Pieces, Refusal};
 use crate::machine::{Effects, StopReason, Version};
 
@@ -102,7 +102,11 @@ impl Applied {
     pub fn into_answer(self) -> Result<Answer, Refusal> {
         Ok(match self.outcome {
             Outcome::Reply(reply) => Answer::Written { reply, id: self.id },
+            // The place of the first: that is where it was applied.
+            Outcome::Repeated { reply, id } => Answer::Written { reply, id },
+            Outcome::Refused(why) => return Err(why),
             Outcome::Activated(index) => Answer::Activated(index),
+            Outcome::SessionOpened(session) => Answer::SessionOpened(session),
             Outcome::Nothing => Answer::Done,
         })
     }
@@ -113,6 +117,17 @@ impl Applied {
 pub enum Outcome {
     /// The machine's reply.
     Reply(Vec<u8>),
+    /// The machine's reply to an earlier entry, which this one repeats.
+    Repeated {
+        /// What it answered then.
+        reply: Vec<u8>,
+        /// That entry.
+        id: LogId,
+    },
+    /// A command of a session that was not applied.
+    Refused(Refusal),
+    /// A session is open.
+    SessionOpened(SessionId),
     /// Client writes are accepted since this entry.
     Activated(Index),
     /// Nothing to tell.
@@ -134,4 +149,6 @@ pub struct HostStatus {
     pub hashing: bool,
     /// What the last checkpoint that was hashed came to.
     pub digest: Option<Digest>,
+    /// Open sessions.
+    pub sessions: SessionsStatus,
 }

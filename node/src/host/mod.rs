@@ -1,13 +1,14 @@
 //! The replicated state of one server, and the only caller of its machine: entries in, answers out.
 //!
 //! Everything that the log decides besides membership is here: the machine's state, whether writes
-//! are accepted, the version in force, and whether this server's state is what the others' is. It is
-//! asked by [`Job`]s, one after the other, and answers each
-//! with a [`Done`], so that it can live on the node thread or on one of its own.
+//! are accepted, the version in force, the sessions, and whether this server's state is what the
+//! others' is. It is asked by [`Job`]s, one after the other, and answers each with a [`Done`], so that
+//! it can live on the node thread or on one of its own.
 
 mod control;
 mod digest;
 mod job;
+mod sessions;
 mod snapshot;
 mod worker;
 
@@ -25,6 +26,11 @@ pub use control::Control;
 use digest::{Differs, Digests};
 pub use digest::{Digest, Rolling};
 pub use job::{Applied, Batch, Done, HostStatus, Job, Outcome};
+pub use sessions::{
+    Admission, Clock, DecodeError, Opening, Remembered, SessionId, SessionRefusal, Sessions,
+    SessionsStatus, Stamp,
+};
+use snapshot::BothViews;
 pub use snapshot::HostView;
 pub use worker::{JOBS_MAX, Worker};
 
@@ -47,11 +53,27 @@ pub struct Host {
     version: Version,
     /// What this program can run.
     versions: RangeInclusive<Version>,
+    sessions: Sessions,
     digests: Digests,
     /// Commands and configurations applied since the last checkpoint.
     unchecked: u64,
     /// Once set, the machine is not called any more: its state may be half changed.
     quarantine: Option<Quarantine>,
+}
+
+/// Commands that the machine is about to be given.
+#[derive(Default)]
+struct Gathered<'a> {
+    commands: Vec<Command<'a>>,
+    /// Those of sessions, by their place among them.
+    stamps: Vec<(usize, Stamp)>,
+}
+
+impl<'a> Gathered<'a> {
+    fn push_stamped(&mut self, id: LogId, bytes: &'a [u8], stamp: Stamp) {
+        self.stamps.push((self.commands.len(), stamp));
+        self.commands.push(Command { id, bytes });
+    }
 }
 
 impl fmt::Debug for Host {
@@ -69,6 +91,7 @@ impl Host {
             applied: LogId::default(),
             activated: None,
             version: 0,
+            sessions: Sessions::default(),
             digests: Digests::default(),
             unchecked: 0,
             quarantine: None,
@@ -89,6 +112,7 @@ impl Host {
             unchecked: self.unchecked,
             hashing: self.digests.is_hashing(),
             digest: self.digests.last(),
+            sessions: self.sessions.status(),
         }
     }
 
@@ -175,41 +199,89 @@ impl Host {
 
     /// Stops before the first entry that must not be applied here, and says why.
     fn apply(&mut self, encoded: &[u8], batch: &mut Batch) -> Result<(), Quarantine> {
-        let mut commands = Vec::new();
+        let mut gathered = Gathered::default();
         let mut rest = encoded;
         while let Some(entry) = entry::decode_trusted(rest) {
             rest = &rest[entry.size..];
             assert_eq!(
                 entry.id.index,
-                Index(self.applied.index.0 + commands.len() as u64 + 1),
+                Index(self.applied.index.0 + gathered.commands.len() as u64 + 1),
                 "entries are applied in order"
             );
-            if entry.kind == EntryKind::Command {
-                commands.push(Command {
-                    id: entry.id,
-                    bytes: entry.payload,
-                });
-                if commands.len() < BATCH_MAX {
-                    continue;
-                }
-                self.flush(&mut commands, batch)?;
-            } else {
-                self.flush(&mut commands, batch)?;
-                self.decide(&entry, batch)?;
+            self.take(&entry, &mut gathered, batch)?;
+            if gathered.commands.len() == BATCH_MAX {
+                self.flush(&mut gathered, batch)?;
             }
         }
-        self.flush(&mut commands, batch)
+        self.flush(&mut gathered, batch)
     }
 
-    fn flush(
+    /// Gathers a command for the machine; decides anything else, after those that are gathered.
+    fn take<'a>(
         &mut self,
-        commands: &mut Vec<Command<'_>>,
+        entry: &Decoded<'a>,
+        gathered: &mut Gathered<'a>,
         batch: &mut Batch,
     ) -> Result<(), Quarantine> {
-        let Some(last) = commands.last().map(|command| command.id) else {
+        let (id, bytes) = (entry.id, entry.payload);
+        let outcome = match &entry.kind {
+            EntryKind::Command => {
+                gathered.commands.push(Command { id, bytes });
+                return Ok(());
+            }
+            EntryKind::Control => match Control::decode(bytes) {
+                Some(Control::InSession {
+                    time,
+                    stamp,
+                    command,
+                }) => match self.sessions.admit(time, stamp, id) {
+                    Admission::Apply => {
+                        gathered.push_stamped(id, command, stamp);
+                        return Ok(());
+                    }
+                    Admission::Repeated => {
+                        // The first may be among those gathered, and not have its reply yet.
+                        self.flush(gathered, batch)?;
+                        self.repeated(stamp)
+                    }
+                    Admission::Refused(why) => {
+                        self.flush(gathered, batch)?;
+                        Outcome::Refused(why.into())
+                    }
+                },
+                control => {
+                    self.flush(gathered, batch)?;
+                    return self.decide(id, control, batch);
+                }
+            },
+            EntryKind::Configuration(configuration) => {
+                self.flush(gathered, batch)?;
+                let effects = &mut batch.effects;
+                self.machine.on_configuration(id, configuration, effects);
+                self.unchecked += 1;
+                Outcome::Nothing
+            }
+            EntryKind::Noop => {
+                self.flush(gathered, batch)?;
+                Outcome::Nothing
+            }
+        };
+        self.digests.rolling.entry(id);
+        match &outcome {
+            Outcome::Repeated { reply, .. } => self.digests.rolling.repeated(reply),
+            Outcome::Refused(_) => self.digests.rolling.refused(),
+            _ => {}
+        }
+        self.settle(id, outcome, batch);
+        Ok(())
+    }
+
+    fn flush(&mut self, gathered: &mut Gathered<'_>, batch: &mut Batch) -> Result<(), Quarantine> {
+        let Some(last) = gathered.commands.last().map(|command| command.id) else {
             return Ok(());
         };
         self.check_version()?;
+        let commands = &mut gathered.commands;
         let replies = self
             .machine
             .apply(self.version, commands, &mut batch.effects);
@@ -219,6 +291,10 @@ impl Host {
             "a machine answers every command"
         );
         self.unchecked += commands.len() as u64;
+        for (at, stamp) in gathered.stamps.drain(..) {
+            self.sessions
+                .remember(stamp.session, stamp.sequence, &replies[at]);
+        }
         for (command, reply) in commands.drain(..).zip(replies) {
             self.digests.rolling.entry(command.id);
             self.digests.rolling.reply(&reply);
@@ -229,6 +305,27 @@ impl Host {
         }
         self.applied = last;
         Ok(())
+    }
+
+    /// An entry that the machine has no command of was applied.
+    fn settle(&mut self, id: LogId, outcome: Outcome, batch: &mut Batch) {
+        self.applied = id;
+        batch.entries.push(Applied { id, outcome });
+    }
+
+    /// The answer to a command that was applied before.
+    fn repeated(&self, stamp: Stamp) -> Outcome {
+        let first = self.sessions.remembered(stamp.session, stamp.sequence);
+        match first.expect("it was admitted as repeated") {
+            Remembered {
+                id,
+                reply: Some(reply),
+            } => Outcome::Repeated {
+                reply: reply.into(),
+                id,
+            },
+            Remembered { id, reply: None } => Outcome::Refused(Refusal::ReplyForgotten(id)),
+        }
     }
 
     /// A command must be applied the way that everyone applies it, or not at all.
@@ -245,41 +342,40 @@ impl Host {
         ))
     }
 
-    /// An entry that is no command of the machine.
-    fn decide(&mut self, entry: &Decoded<'_>, batch: &mut Batch) -> Result<(), Quarantine> {
-        let id = entry.id;
+    /// A control entry that is no command of the machine.
+    fn decide(
+        &mut self,
+        id: LogId,
+        control: Option<Control<'_>>,
+        batch: &mut Batch,
+    ) -> Result<(), Quarantine> {
         self.digests.rolling.entry(id);
-        let outcome = match &entry.kind {
-            EntryKind::Control => match Control::decode(entry.payload) {
-                Some(Control::Activate) => {
-                    Outcome::Activated(*self.activated.get_or_insert(id.index))
-                }
-                Some(Control::Version(version)) => {
-                    self.version = self.version.max(version);
-                    Outcome::Nothing
-                }
-                Some(Control::Checkpoint) => {
-                    self.unchecked = 0;
-                    self.digests.begin(id.index, || self.machine.snapshot());
-                    Outcome::Nothing
-                }
-                Some(Control::Verdict(verdict)) => {
-                    self.digests.judge(verdict).map_err(contradicted)?;
-                    Outcome::Nothing
-                }
-                // Of a later program: nothing that this one could have answered for.
-                None => Outcome::Nothing,
-            },
-            EntryKind::Configuration(configuration) => {
-                let effects = &mut batch.effects;
-                self.machine.on_configuration(id, configuration, effects);
-                self.unchecked += 1;
-                Outcome::Nothing
+        let mut outcome = Outcome::Nothing;
+        match control {
+            Some(Control::Activate) => {
+                outcome = Outcome::Activated(*self.activated.get_or_insert(id.index));
             }
-            EntryKind::Noop | EntryKind::Command => Outcome::Nothing,
-        };
-        self.applied = id;
-        batch.entries.push(Applied { id, outcome });
+            Some(Control::Version(version)) => self.version = self.version.max(version),
+            Some(Control::Checkpoint) => {
+                self.unchecked = 0;
+                let view = BothViews::new(self.sessions.clone(), self.machine.snapshot());
+                self.digests.begin(id.index, || Box::new(view));
+            }
+            Some(Control::Verdict(verdict)) => {
+                self.digests.judge(verdict).map_err(contradicted)?;
+            }
+            Some(Control::OpenSession(opening)) => {
+                let session = SessionId(id.index.0);
+                self.sessions.open(session, &opening);
+                outcome = Outcome::SessionOpened(session);
+            }
+            Some(Control::CloseSession(session)) => self.sessions.close(session),
+            Some(Control::Clock(clock)) => self.sessions.tick(&clock),
+            Some(Control::InSession { .. }) => unreachable!("gathered, repeated or refused"),
+            // Of a later program: nothing that this one could have answered for.
+            None => {}
+        }
+        self.settle(id, outcome, batch);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! u32 length of this part | u32 version, 0: none | u64 entry of Activate, 0: none
-//! | u32 rolling hash | name of the machine | the machine's state
+//! | u32 rolling hash | name of the machine
+//! | u64 length of this part | the sessions | the machine's state
 //! ```
 //! All little-endian.
 
@@ -13,6 +14,7 @@ use kontiki_raft::{Index, LogId};
 
 use super::Host;
 use super::digest::{Digests, Rolling};
+use super::sessions::{Sessions, SessionsView};
 use crate::machine::{RestoreError, Version, View};
 
 /// Bytes of the first part before the name.
@@ -27,7 +29,7 @@ pub struct HostView {
     /// The last entry applied.
     pub applied: LogId,
     head: Vec<u8>,
-    machine: Box<dyn View>,
+    state: BothViews,
 }
 
 impl fmt::Debug for HostView {
@@ -42,7 +44,34 @@ impl View for HostView {
             out.append(&mut self.head);
             return true;
         }
-        self.machine.write(out, bytes_max)
+        self.state.write(out, bytes_max)
+    }
+}
+
+/// The sessions, and then the machine.
+pub(super) struct BothViews {
+    sessions: SessionsView,
+    sessions_are_written: bool,
+    machine: Box<dyn View>,
+}
+
+impl BothViews {
+    pub(super) fn new(sessions: Sessions, machine: Box<dyn View>) -> Self {
+        Self {
+            sessions: SessionsView::new(sessions),
+            sessions_are_written: false,
+            machine,
+        }
+    }
+}
+
+impl View for BothViews {
+    fn write(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> bool {
+        if self.sessions_are_written {
+            return self.machine.write(out, bytes_max);
+        }
+        self.sessions_are_written = !self.sessions.write(out, bytes_max);
+        true
     }
 }
 
@@ -64,7 +93,7 @@ impl Host {
         HostView {
             applied: self.applied,
             head,
-            machine: self.machine.snapshot(),
+            state: BothViews::new(self.sessions.clone(), self.machine.snapshot()),
         }
     }
 
@@ -79,6 +108,7 @@ impl Host {
         state: &mut dyn Read,
     ) -> Result<(), RestoreError> {
         let head = self.read_head(state)?;
+        let sessions = read_sessions(state)?;
         let own = self.machine.snapshot();
         if let Err(error) = self.machine.restore(head.version, state) {
             let mut own = ViewReader::new(own);
@@ -89,6 +119,7 @@ impl Host {
         self.applied = last;
         self.version = head.version;
         self.activated = head.activated;
+        self.sessions = sessions;
         // Digests of checkpoints before are of another past; without one it is not judged.
         self.digests = Digests::after(head.rolling);
         self.unchecked = 0;
@@ -123,6 +154,14 @@ impl Host {
             rolling,
         })
     }
+}
+
+fn read_sessions(state: &mut dyn Read) -> Result<Sessions, RestoreError> {
+    let length = u64::from_le_bytes(read(state)?);
+    let mut bytes = Vec::new();
+    // No more than there is, whatever the length says.
+    state.take(length).read_to_end(&mut bytes)?;
+    Sessions::decode(&bytes).map_err(|error| RestoreError(error.to_string()))
 }
 
 fn read<const N: usize>(state: &mut dyn Read) -> Result<[u8; N], RestoreError> {

@@ -11,6 +11,8 @@ use super::*;
 use crate::driver::Pieces;
 use crate::machine::{BytesView, Refused, RestoreError, View};
 
+mod sessions;
+
 /// Sums lengths of commands; panics at `panic`, and has an effect at `effect`.
 struct Moody {
     sum: usize,
@@ -162,6 +164,9 @@ fn entries_of_every_kind_are_applied_in_order() {
         .map(|applied| match &applied.outcome {
             Outcome::Reply(reply) => String::from_utf8_lossy(reply).into_owned(),
             Outcome::Activated(index) => format!("activated {}", index.0),
+            Outcome::Repeated { .. } | Outcome::Refused(_) | Outcome::SessionOpened(_) => {
+                panic!("{applied:?}")
+            }
             Outcome::Nothing => "-".into(),
         })
         .collect();

@@ -25,6 +25,8 @@ methods! {
     Write "kontiki.v1.Data/Write"
     WriteStream "kontiki.v1.Data/WriteStream"
     Read "kontiki.v1.Data/Read"
+    OpenSession "kontiki.v1.Data/OpenSession"
+    CloseSession "kontiki.v1.Data/CloseSession"
     Put "kontiki.kv.v1.Kv/Put"
     Get "kontiki.kv.v1.Kv/Get"
     Delete "kontiki.kv.v1.Kv/Delete"

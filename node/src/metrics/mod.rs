@@ -53,6 +53,8 @@ struct StandingGauges {
     last: IntGauge,
     commit: IntGauge,
     applied: IntGauge,
+    sessions: IntGauge,
+    session_bytes: IntGauge,
     configuration: IntGauge,
     voters: IntGauge,
     learners: IntGauge,
@@ -309,6 +311,8 @@ impl Metrics {
             (&gauges.last, status.last.index.0),
             (&gauges.commit, status.commit.0),
             (&gauges.applied, status.applied.0),
+            (&gauges.sessions, status.sessions.open as u64),
+            (&gauges.session_bytes, status.sessions.bytes as u64),
             (&gauges.configuration, configuration.index.0),
             (
                 &gauges.voters,
@@ -373,6 +377,8 @@ impl StandingGauges {
             last: add.gauge("kontiki_log_last_index", "Last entry of the log."),
             commit: add.gauge("kontiki_commit_index", "Committed through here."),
             applied: add.gauge("kontiki_applied_index", "Applied through here."),
+            sessions: add.gauge("kontiki_sessions", "Open sessions."),
+            session_bytes: add.gauge("kontiki_session_bytes", "Bytes of open sessions."),
             configuration: add.gauge("kontiki_configuration_index", "Configuration in force."),
             voters: add.gauge("kontiki_voters", "Voters of the configuration in force."),
             learners: add.gauge(

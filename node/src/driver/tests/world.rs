@@ -129,6 +129,7 @@ impl World {
             unapplied_bytes_max: 1 << 20,
             dirty_read: true,
             snapshots: SnapshotSettings::default(),
+            sessions: crate::config::SessionSettings::default().bounds(),
             checkpoint: CheckpointConfig {
                 entries_max: 1000,
                 interval: Duration::from_secs(1),

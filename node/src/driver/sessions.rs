@@ -1,0 +1,175 @@
+//! What a leader writes into entries of sessions: bounds, and the time.
+//!
+//! Replicated time is what leaders have seen pass, in milliseconds. Each goes on from what it has
+//! applied, by its own monotonic clock, and writes the time into every entry of a session; the host
+//! takes the largest. While there are sessions, the leader writes a clock entry four times in a ttl,
+//! and that is what makes them expire. Between two leaders time stands still, so a session may live
+//! longer than its ttl, and never shorter (but for a leader's clock that runs fast).
+
+use std::time::Duration;
+
+use kontiki_raft::{Index, Role, Time};
+
+use super::Driver;
+use super::interface::{Output, Refusal};
+use crate::host::{Clock, Control, Opening, SessionId, Stamp};
+
+/// Clock entries in a ttl.
+const CLOCKS_PER_TTL: u32 = 4;
+
+/// Bounds of sessions, which the leader writes into the entries that they bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionBounds {
+    /// A session idle for so long expires.
+    pub ttl: Duration,
+    /// Open sessions; one more makes the one expire that was idle longest.
+    pub sessions_max: u32,
+    /// How far above its acknowledged sequence a session's sequences may go.
+    pub window_max: u32,
+    /// Bytes of replies that one session keeps.
+    pub reply_bytes_max: u32,
+    /// Bytes of all sessions.
+    pub bytes_max: u64,
+}
+
+/// Replicated time as this server would write it, and when it will.
+#[derive(Debug)]
+pub(super) struct SessionClock {
+    bounds: SessionBounds,
+    /// Milliseconds of replicated time, as of `since`.
+    time: u64,
+    since: Time,
+    /// When the next clock entry is due, if this server leads and there are sessions.
+    clock_at: Time,
+    /// The last clock entry that was proposed here: until it is applied, another adds nothing.
+    proposed: Index,
+}
+
+impl SessionClock {
+    pub(super) fn new(bounds: SessionBounds, now: Time) -> Self {
+        Self {
+            bounds,
+            time: 0,
+            since: now,
+            clock_at: now + bounds.ttl / CLOCKS_PER_TTL,
+            proposed: Index(0),
+        }
+    }
+
+    fn advance(&mut self, now: Time, applied: u64, leads: bool) {
+        let passed = now.since(self.since);
+        let whole = Duration::from_millis(passed.as_millis() as u64);
+        if leads {
+            self.time += whole.as_millis() as u64;
+            self.since = self.since + whole;
+        } else {
+            self.since = now;
+        }
+        self.time = self.time.max(applied);
+    }
+
+    fn put_off(&mut self, now: Time) {
+        self.clock_at = now + self.bounds.ttl / CLOCKS_PER_TTL;
+    }
+}
+
+impl<R> Driver<R> {
+    /// At the beginning of a turn: takes over the time that has passed.
+    pub(super) fn advance_sessions(&mut self) {
+        let applied = self.applier.status().sessions;
+        let leads = self.raft.role() == Role::Leader;
+        self.sessions.advance(self.now, applied.time, leads);
+        if !leads || applied.open == 0 {
+            self.sessions.put_off(self.now);
+        }
+    }
+
+    /// Proposes a clock entry if one is due, or if sessions take more than they may.
+    pub(super) fn tick_sessions(&mut self) {
+        let status = self.applier.status();
+        let (open, bytes) = (status.sessions.open, status.sessions.bytes as u64);
+        if self.raft.role() != Role::Leader || open == 0 {
+            return;
+        }
+        let is_too_much = bytes > self.sessions.bounds.bytes_max;
+        let is_pending = self.sessions.proposed > status.applied.index;
+        if self.now < self.sessions.clock_at && (!is_too_much || is_pending) {
+            return;
+        }
+        self.sessions.put_off(self.now);
+        let clock = Clock {
+            time: self.sessions.time,
+            ttl: self.sessions.bounds.ttl.as_millis() as u64,
+            bytes_max: self.sessions.bounds.bytes_max,
+        };
+        // Refused while leadership is handed over, or too much is in flight: the next will do.
+        if let Ok(id) = self.propose_control(Control::Clock(clock)) {
+            self.sessions.proposed = id.index;
+        }
+    }
+
+    /// When the next clock entry is due.
+    pub(super) fn sessions_due(&self) -> Time {
+        let open = self.applier.status().sessions.open;
+        match self.raft.role() {
+            Role::Leader if open > 0 => self.sessions.clock_at,
+            _ => Time::NEVER,
+        }
+    }
+
+    pub(super) fn write_in_session(
+        &mut self,
+        command: &[u8],
+        stamp: Stamp,
+        reply: R,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let entry = Control::InSession {
+            time: self.sessions.time,
+            stamp,
+            command,
+        };
+        let checked = self.check_write(command);
+        self.propose_for(checked, entry, reply, outputs);
+    }
+
+    pub(super) fn open_session(&mut self, reply: R, outputs: &mut Vec<Output<R>>) {
+        let bounds = self.sessions.bounds;
+        let entry = Control::OpenSession(Opening {
+            time: self.sessions.time,
+            sessions_max: bounds.sessions_max,
+            window_max: bounds.window_max,
+            reply_bytes_max: bounds.reply_bytes_max,
+        });
+        let checked = self.check_activated();
+        self.propose_for(checked, entry, reply, outputs);
+    }
+
+    pub(super) fn close_session(
+        &mut self,
+        session: SessionId,
+        reply: R,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let checked = self.check_activated();
+        self.propose_for(checked, Control::CloseSession(session), reply, outputs);
+    }
+
+    /// Proposes an entry that a client waits for.
+    fn propose_for(
+        &mut self,
+        checked: Result<(), Refusal>,
+        entry: Control<'_>,
+        reply: R,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let proposed = checked.and_then(|()| self.propose_control(entry));
+        match proposed {
+            Ok(id) => {
+                self.counters.proposed += 1;
+                self.requests.wait_for_write(id, Some(reply));
+            }
+            Err(refusal) => self.answer(reply, Err(refusal), outputs),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Writes in a session, sent again and again: to the same leader, to another one, after the session
+//! is gone. The counter counts how often each was applied.
+
+mod common;
+
+use common::{NodeProcess, cluster_with, eventually};
+use kontiki_proto::v1::data_client::DataClient;
+use kontiki_proto::v1::streamed_result::Result as StreamResult;
+use kontiki_proto::v1::{self, InSession, WriteRequest, WriteResponse};
+use kontiki_proto::{metadata, reason};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+const COUNTER: &[&str] = &["--machine", "counter"];
+
+async fn data(node: &NodeProcess) -> DataClient<Channel> {
+    DataClient::connect(format!("http://{}", node.client))
+        .await
+        .expect("it listens")
+}
+
+async fn open(node: &NodeProcess) -> u64 {
+    let request = v1::OpenSessionRequest {};
+    let opened = data(node).await.open_session(request).await;
+    let opened = opened.expect("opened").into_inner();
+    assert_eq!(opened.window_max, 1024);
+    opened.session
+}
+
+/// Adds one.
+async fn write(node: &NodeProcess, in_session: InSession) -> Result<WriteResponse, Seen> {
+    let request = WriteRequest {
+        command: "1".into(),
+        in_session: Some(in_session),
+    };
+    let written = data(node).await.write(request).await;
+    written
+        .map(tonic::Response::into_inner)
+        .map_err(|status| seen(&status))
+}
+
+async fn count(node: &NodeProcess) -> String {
+    let request = v1::ReadRequest {
+        query: "x".into(),
+        consistency: v1::Consistency::Linearizable.into(),
+    };
+    let read = data(node).await.read(request).await.expect("read");
+    String::from_utf8(read.into_inner().reply.to_vec()).expect("text")
+}
+
+fn at(session: u64, sequence: u64, acknowledged: u64) -> InSession {
+    InSession {
+        session,
+        sequence,
+        acknowledged,
+    }
+}
+
+/// Code, reason, outcome.
+type Seen = (Code, String, String);
+
+fn seen(status: &Status) -> Seen {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a detail");
+    let outcome = info.metadata.get(metadata::OUTCOME).expect("an outcome");
+    (status.code(), info.reason.clone(), outcome.clone())
+}
+
+fn failed(code: Code, reason: &str) -> Seen {
+    (code, reason.into(), "FAILED".into())
+}
+
+/// Sends it to every server until one has written it in a later term than `term`; which one.
+async fn insist(nodes: &[NodeProcess], term: u64, in_session: InSession) -> (usize, WriteResponse) {
+    eventually("written by another leader", async || {
+        for (at, node) in nodes.iter().enumerate() {
+            if node.status().await.term > term
+                && let Ok(written) = write(node, in_session).await
+            {
+                return Some((at, written));
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_write_sent_again_is_applied_once_by_one_leader_after_the_other() {
+    let (mut nodes, leader) = cluster_with(3, COUNTER).await;
+    let session = open(&nodes[leader]).await;
+    let first = write(&nodes[leader], at(session, 1, 0))
+        .await
+        .expect("written");
+    assert_eq!(&first.reply[..], b"1");
+    assert_eq!(write(&nodes[leader], at(session, 1, 0)).await, Ok(first));
+    // In flight several times at once, and out of order.
+    let third = write(&nodes[leader], at(session, 3, 0))
+        .await
+        .expect("written");
+    let (one, other, another) = tokio::join!(
+        write(&nodes[leader], at(session, 2, 0)),
+        write(&nodes[leader], at(session, 2, 0)),
+        write(&nodes[leader], at(session, 2, 0)),
+    );
+    let second = one.expect("written");
+    assert_eq!((other, another), (Ok(second.clone()), Ok(second.clone())));
+    assert_eq!(
+        (&third.reply[..], &second.reply[..]),
+        (&b"2"[..], &b"3"[..])
+    );
+
+    let term = nodes[leader].status().await.term;
+    let request = v1::TransferLeadershipRequest::default();
+    let mut admin = nodes[leader].admin().await;
+    let transferred = admin.transfer_leadership(request).await;
+    transferred.expect("transferred");
+    let (next, again) = insist(&nodes, term, at(session, 2, 1)).await;
+    assert_eq!(again, second);
+    assert_eq!(insist(&nodes, term, at(session, 3, 1)).await.1, third);
+
+    // And after the leader's death, what it alone has answered.
+    let (_, fourth) = insist(&nodes, term, at(session, 4, 1)).await;
+    let term = nodes[next].status().await.term;
+    drop(nodes.remove(next));
+    let (next, again) = insist(&nodes, term, at(session, 4, 1)).await;
+    assert_eq!(again, fourth);
+    assert_eq!(insist(&nodes, term, at(session, 3, 1)).await.1, third);
+    let next = &nodes[next];
+    assert_eq!(count(next).await, "4", "applied, each once");
+}
+
+#[tokio::test]
+async fn what_a_session_does_not_allow_is_refused_with_its_reason_and_not_applied() {
+    let (nodes, leader) = cluster_with(1, COUNTER).await;
+    let node = &nodes[leader];
+    let session = open(node).await;
+    write(node, at(session, 1, 0)).await.expect("written");
+    write(node, at(session, 2, 1)).await.expect("written");
+    let refused = async |in_session| write(node, in_session).await.expect_err("refused");
+    let backwards = failed(Code::OutOfRange, reason::SEQUENCE_ALREADY_ACKNOWLEDGED);
+    assert_eq!(refused(at(session, 1, 0)).await, backwards);
+    let full = failed(Code::ResourceExhausted, reason::SESSION_WINDOW_FULL);
+    assert_eq!(refused(at(session, 1026, 1)).await, full);
+    let unknown = failed(Code::NotFound, reason::SESSION_EXPIRED);
+    assert_eq!(refused(at(session + 1, 1, 0)).await, unknown);
+    let invalid = failed(Code::InvalidArgument, reason::INVALID);
+    for in_session in [at(0, 1, 0), at(session, 0, 0), at(session, 3, 3)] {
+        assert_eq!(refused(in_session).await, invalid, "{in_session:?}");
+    }
+    let shows = async |open: f64| {
+        eventually("the number of sessions", async || {
+            (node.metric("kontiki_sessions") == open).then_some(())
+        })
+        .await;
+    };
+    shows(1.0).await;
+    let close = v1::CloseSessionRequest { session };
+    for _ in 0..2 {
+        data(node).await.close_session(close).await.expect("closed");
+    }
+    assert_eq!(refused(at(session, 3, 2)).await, unknown);
+    shows(0.0).await;
+    assert_eq!(count(node).await, "2");
+}
+
+#[tokio::test]
+async fn an_idle_session_expires_and_a_used_one_does_not() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, b"sessions: {ttlMilliseconds: 1000}\n").expect("written");
+    let path = file.path().to_str().expect("text");
+    let arguments = [COUNTER, &["--config", path]].concat();
+    let (nodes, leader) = cluster_with(1, &arguments).await;
+    let node = &nodes[leader];
+    let (idle, used) = (open(node).await, open(node).await);
+    write(node, at(idle, 1, 0)).await.expect("written");
+    // What keeps one alive, and shows when the other has gone.
+    let mut sequence = 0;
+    eventually("one session left", async || {
+        sequence += 1;
+        let kept = write(node, at(used, sequence, sequence - 1)).await;
+        kept.expect("it is used");
+        (node.metric("kontiki_sessions") == 1.0).then_some(())
+    })
+    .await;
+    let refused = write(node, at(idle, 1, 0)).await.expect_err("expired");
+    assert_eq!(refused, failed(Code::NotFound, reason::SESSION_EXPIRED));
+    let refused = write(node, at(idle, 2, 1)).await.expect_err("not reopened");
+    assert_eq!(refused, failed(Code::NotFound, reason::SESSION_EXPIRED));
+    assert_eq!(count(node).await, (sequence + 1).to_string());
+    // Nobody uses any: all go, and with them the entries that count the time.
+    eventually("no session left", async || {
+        (node.metric("kontiki_sessions") == 0.0).then_some(())
+    })
+    .await;
+    eventually("no bytes left", async || {
+        (node.metric("kontiki_session_bytes") == 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_takes_writes_of_a_session_and_kv_does() {
+    let (nodes, leader) = cluster_with(1, COUNTER).await;
+    let node = &nodes[leader];
+    let session = open(node).await;
+    // Each twice, in one message.
+    let commands = (1..=200).map(|id| v1::StreamedCommand {
+        id,
+        command: "1".into(),
+        in_session: Some(at(session, id.div_ceil(2), 0)),
+    });
+    let message = v1::WriteStreamRequest {
+        commands: commands.collect(),
+    };
+    let mut data = data(node).await;
+    let stream = data.write_stream(futures::stream::iter([message]));
+    let mut stream = stream.await.expect("a stream").into_inner();
+    let mut replies = std::collections::BTreeMap::new();
+    while let Some(message) = stream.message().await.expect("no error") {
+        for result in message.results {
+            let Some(StreamResult::Written(written)) = result.result else {
+                panic!("{result:?}")
+            };
+            replies.insert(result.id, written);
+        }
+    }
+    assert_eq!(replies.len(), 200);
+    for sequence in 1..=100 {
+        assert_eq!(replies[&(2 * sequence - 1)], replies[&(2 * sequence)]);
+    }
+    assert_eq!(count(node).await, "100");
+
+    let (nodes, leader) = cluster_with(1, &[]).await;
+    let session = open(&nodes[leader]).await;
+    let address = format!("http://{}", nodes[leader].client);
+    let kv = kontiki_proto::kv::kv_client::KvClient::connect(address);
+    let mut kv = kv.await.expect("it listens");
+    for _ in 0..2 {
+        let request = kontiki_proto::kv::PutRequest {
+            key: "k".into(),
+            value: "v".into(),
+            // Only the first time: sent again, it is answered and not judged anew.
+            if_mod_revision: Some(0),
+            in_session: Some(at(session, 1, 0)),
+        };
+        let put = kv.put(request).await.expect("put").into_inner();
+        assert_eq!((put.revision, put.mismatch), (1, false));
+        let request = kontiki_proto::kv::DeleteRequest {
+            key: "k".into(),
+            if_mod_revision: Some(1),
+            in_session: Some(at(session, 2, 0)),
+        };
+        let deleted = kv.delete(request).await.expect("deleted").into_inner();
+        assert_eq!((deleted.deleted, deleted.revision), (true, 2));
+        assert!(!deleted.mismatch);
+    }
+}
