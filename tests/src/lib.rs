@@ -9,7 +9,7 @@
 //! * [`world`]: places (pods with an address), in each at most one process at a time; a process that
 //!   dies takes its memory with it, and what starts in its place is a new incarnation. Connections
 //!   that break and are dialled anew; clocks that drift; processes that stand still;
-//! * clients that write unique values and read; an operator that bootstraps, activates, replaces what
+//! * clients that write unique values, half of them in sessions, and read; an operator that bootstraps, activates, replaces what
 //!   is lost, scales, hands leadership over and triggers elections;
 //! * [`profile`]: which faults, how often;
 //! * [`invariants`]: what must hold after every turn.

@@ -189,6 +189,11 @@ impl Profile {
             "snapshot: refused",
             "snapshot: restored",
             "snapshot: resumed",
+            "session: write acknowledged",
+            "session: duplicate suppressed",
+            "session: window full",
+            "session: expired",
+            "session: reply forgotten",
         ];
         for (fault, _) in self.faults {
             required.extend_from_slice(match fault {

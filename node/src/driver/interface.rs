@@ -451,6 +451,8 @@ pub struct Counters {
     pub proposed: u64,
     /// Entries applied here.
     pub applied: u64,
+    /// Of them, commands of sessions that were applied before, and not again.
+    pub repeated: u64,
     /// Requests refused.
     pub refused: u64,
     /// Elections that this server began.

@@ -350,6 +350,7 @@ impl<R> Driver<R> {
             }
         }
         for applied in batch.entries {
+            self.counters.repeated += u64::from(applied.is_repeated());
             let mut applied = Some(applied);
             while let Some(index) = applied.as_ref().map(|applied| applied.id.index)
                 && let Some((id, reply)) = self.requests.take_write(index)

@@ -98,6 +98,12 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Whether it is a command that was applied before, and so not again.
+    pub fn is_repeated(&self) -> bool {
+        let forgotten = matches!(&self.outcome, Outcome::Refused(Refusal::ReplyForgotten(_)));
+        forgotten || matches!(&self.outcome, Outcome::Repeated { .. })
+    }
+
     /// For whoever waits for the entry.
     pub fn into_answer(self) -> Result<Answer, Refusal> {
         Ok(match self.outcome {

@@ -65,6 +65,7 @@ struct StandingGauges {
 struct Totals {
     proposed: IntCounter,
     applied: IntCounter,
+    repeated: IntCounter,
     refused: IntCounter,
     campaigns: IntCounter,
     elected: IntCounter,
@@ -248,6 +249,7 @@ impl Metrics {
         for (counter, before, after) in [
             (&totals.proposed, before.proposed, after.proposed),
             (&totals.applied, before.applied, after.applied),
+            (&totals.repeated, before.repeated, after.repeated),
             (&totals.refused, before.refused, after.refused),
             (&totals.campaigns, before.campaigns, after.campaigns),
             (&totals.elected, before.elected, after.elected),
@@ -395,6 +397,10 @@ impl Totals {
         Self {
             proposed: add.counter("kontiki_proposals_total", "Commands proposed here."),
             applied: add.counter("kontiki_entries_applied_total", "Entries applied here."),
+            repeated: add.counter(
+                "kontiki_session_repeats_total",
+                "Commands of sessions that were applied before, and not again.",
+            ),
             refused: add.counter("kontiki_requests_refused_total", "Requests refused."),
             campaigns: add.counter("kontiki_elections_started_total", "Elections begun here."),
             elected: add.counter(

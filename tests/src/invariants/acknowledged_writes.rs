@@ -39,12 +39,14 @@ impl Invariant for AcknowledgedWrites {
             }
         }
         for (id, result) in turn.replies() {
-            let Some((_, Asked::Write { value, .. }, _)) = ledger.open.get(&id) else {
+            let Some((_, Asked::Write { value, stamp, .. }, _)) = ledger.open.get(&id) else {
                 continue;
             };
             match result {
                 Ok(answer) => self.acknowledge(*value, answer, turn, ledger)?,
                 Err(Refusal::OutcomeUnknown) => {}
+                // Of this attempt alone: judged by `exactly once`.
+                Err(_) if stamp.is_some() => {}
                 Err(refusal) => {
                     self.failed.insert(*value);
                     if let Some(index) = self.applied.get(value) {
@@ -83,6 +85,10 @@ impl AcknowledgedWrites {
             return Ok(()); // judged by `answered once`
         };
         self.acknowledged.insert(value, id.index);
+        let is_rotted = ledger.rotted.contains(&turn.server);
+        if is_rotted && self.applied.get(&value) == Some(&id.index) {
+            return Ok(()); // what it replaced there is not known
+        }
         let fresh = turn.applied.iter().find(|applied| applied.id == *id);
         let applied = fresh.or_else(|| ledger.applied.get(&id.index));
         let Some(applied) = applied.filter(|applied| applied.value == value) else {
@@ -90,7 +96,7 @@ impl AcknowledgedWrites {
                 "value {value} was acknowledged at {id} and not applied there"
             ));
         };
-        if value_of(reply) != Some(applied.previous) && !ledger.rotted.contains(&turn.server) {
+        if value_of(reply) != Some(applied.previous) && !is_rotted {
             let previous = applied.previous;
             return Err(format!(
                 "value {value} replaced {previous}, the reply says {reply:?}"

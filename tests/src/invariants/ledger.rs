@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status};
+use kontiki_node::host::Stamp;
 use kontiki_raft::{Index, LogId, Role, ServerId, Term};
 
 use crate::register::Applied;
@@ -25,8 +26,12 @@ pub struct Entry {
 /// A request, as the checker remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// A write of a unique value.
-    Write { key: u8, value: u64 },
+    /// A write of a unique value; in a session, it may be asked for again.
+    Write {
+        key: u8,
+        value: u64,
+        stamp: Option<Stamp>,
+    },
     /// A linearizable read.
     Read { key: u8 },
     /// A stale read.

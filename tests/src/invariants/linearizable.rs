@@ -4,6 +4,7 @@
 //! judged once more by times alone ([`super::zones`]).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use kontiki_node::driver::Answer;
 use kontiki_raft::Index;
@@ -18,6 +19,9 @@ pub struct Linearizable {
     registers: BTreeMap<u8, Register>,
     /// What an open operation must not be older than, and the step in which it was asked.
     floors: BTreeMap<u64, (Index, u64)>,
+    /// The same for writes, by value, of when each was first asked for: one of a session that is
+    /// asked for again may have taken effect the first time.
+    first_floors: BTreeMap<u64, (Index, u64)>,
     history: BTreeMap<u8, History>,
 }
 
@@ -46,7 +50,10 @@ impl Invariant for Linearizable {
                 let floor = self.registers.entry(*key).or_default().floor;
                 self.floors.insert(*id, (floor, turn.step));
             }
-            if let Asked::Write { key, value } = asked {
+            if let Asked::Write { key, value, .. } = asked
+                && let Entry::Vacant(first) = self.first_floors.entry(*value)
+            {
+                first.insert(self.floors[id]);
                 let history = self.history.entry(*key).or_default();
                 history.write(*value, turn.step);
             }
@@ -54,8 +61,8 @@ impl Invariant for Linearizable {
         for (id, result) in turn.replies() {
             let asked = ledger.open.get(&id).map(|(_, asked, _)| *asked);
             match (asked, result) {
-                (Some(Asked::Write { key, value }), Ok(Answer::Written { id: at, .. })) => {
-                    self.written(id, key, value, at.index, turn.step)?;
+                (Some(Asked::Write { key, value, .. }), Ok(Answer::Written { id: at, .. })) => {
+                    self.written(key, value, at.index, turn.step)?;
                 }
                 _ if ledger.rotted.contains(&turn.server) => {}
                 (Some(Asked::Read { key }), Ok(Answer::Read { reply, applied })) => {
@@ -82,15 +89,8 @@ impl Invariant for Linearizable {
 }
 
 impl Linearizable {
-    fn written(
-        &mut self,
-        id: u64,
-        key: u8,
-        value: u64,
-        at: Index,
-        step: u64,
-    ) -> Result<(), String> {
-        let (floor, _) = self.floors.get(&id).copied().unwrap_or_default();
+    fn written(&mut self, key: u8, value: u64, at: Index, step: u64) -> Result<(), String> {
+        let (floor, _) = self.first_floors.get(&value).copied().unwrap_or_default();
         if at <= floor {
             let (at, floor) = (at.0, floor.0);
             return Err(format!(

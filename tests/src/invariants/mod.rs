@@ -8,6 +8,7 @@ mod addressing;
 mod answered_once;
 mod configuration_safety;
 mod election_safety;
+mod exactly_once;
 mod genuine_quorum;
 mod leader_append_only;
 mod leader_completeness;
@@ -80,6 +81,7 @@ impl Default for Checker {
                 Box::<genuine_quorum::GenuineQuorum>::default(),
                 Box::<addressing::Addressing>::default(),
                 Box::<answered_once::AnsweredOnce>::default(),
+                Box::<exactly_once::ExactlyOnce>::default(),
                 Box::<acknowledged_writes::AcknowledgedWrites>::default(),
                 Box::<linearizable::Linearizable>::default(),
             ],

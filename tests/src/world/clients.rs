@@ -8,6 +8,7 @@ use kontiki_node::driver::{Answer, Refusal};
 use kontiki_raft::ServerId;
 
 use super::requests::{Asker, PATIENCE, Question, Request};
+use super::sessions::Sessions;
 use super::{Event, World};
 
 const KEYS: u64 = 5;
@@ -19,6 +20,18 @@ pub(super) struct Client {
     /// What it waits for.
     waits_for: Option<u64>,
     written: u64,
+    /// What it writes in, if it writes in sessions at all.
+    pub(super) sessions: Option<Sessions>,
+}
+
+impl Client {
+    /// Every second one writes in sessions.
+    pub(super) fn new(number: usize) -> Self {
+        Self {
+            sessions: (number % 2 == 1).then(Sessions::default),
+            ..Self::default()
+        }
+    }
 }
 
 impl World {
@@ -54,6 +67,7 @@ impl World {
             },
         };
         let question = self.question(client, stale);
+        self.ask_twice(&anybody, &question);
         let id = self.ask(Asker::Client(client), server, question);
         self.tally.add("client: operation");
         self.clients[client].waits_for = Some(id);
@@ -68,15 +82,23 @@ impl World {
         if self.rng.chance(10) {
             return Question::Malformed;
         }
+        if let Some(question) = self.question_in_session(client) {
+            return question;
+        }
         self.clients[client].written += 1;
         let padding = match self.rng.below(10) {
             0 => self.rng.below(2000) as usize,
             _ => self.rng.below(50) as usize,
         };
+        let written = self.clients[client].written;
+        let value = (client as u64 + 1) << 32 | written;
+        let sessions = self.clients[client].sessions.as_mut();
+        let stamp = sessions.and_then(|sessions| sessions.begin(key, value, padding));
         Question::Write {
             key,
-            value: (client as u64 + 1) << 32 | self.clients[client].written,
+            value,
             padding,
+            stamp,
         }
     }
 
@@ -91,6 +113,7 @@ impl World {
             return; // it has given up
         }
         self.clients[client].waits_for = None;
+        self.session_hears(client, &request.question, result);
         let stale = matches!(request.question, Question::Read { stale: true, .. });
         let mut pause = (Duration::ZERO, Duration::from_millis(60));
         match result {

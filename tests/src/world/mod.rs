@@ -9,6 +9,7 @@ mod operator;
 mod places;
 mod programs;
 mod requests;
+mod sessions;
 mod turns;
 mod verdict;
 
@@ -16,7 +17,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use kontiki_node::driver::{Answer, CheckpointConfig, Envelope, Loss, Refusal, SnapshotSettings};
+use kontiki_node::driver::{
+    Answer, CheckpointConfig, Envelope, Loss, Refusal, SessionBounds, SnapshotSettings,
+};
 use kontiki_node::host::{Host, Job};
 use kontiki_raft::{Config, ServerId};
 
@@ -119,6 +122,7 @@ pub struct World {
     connections: Connections,
     raft: Config,
     snapshots: SnapshotSettings,
+    session_bounds: SessionBounds,
     places: Vec<Option<Process>>,
     /// Address of every server that ever was.
     address: BTreeMap<ServerId, Place>,
@@ -141,6 +145,7 @@ impl World {
         let network = Network::new(weather(&mut rng), rng.chance(500));
         let raft = raft_config(&mut rng);
         let snapshots = snapshot_settings(&mut rng);
+        let session_bounds = sessions::bounds(&mut rng);
         let operator = Operator::new(&mut rng);
         let programs = Programs::new(&mut rng);
         let checkpoint = programs::checkpoints(&mut rng);
@@ -158,11 +163,12 @@ impl World {
             connections: Connections::default(),
             raft,
             snapshots,
+            session_bounds,
             places: std::iter::repeat_with(|| None).take(PLACES).collect(),
             address: BTreeMap::new(),
             requests: BTreeMap::new(),
             request_next: 0,
-            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            clients: (0..CLIENTS).map(Client::new).collect(),
             operator,
             programs,
             checkpoint,

@@ -62,6 +62,7 @@ impl World {
         };
         config.snapshots = self.snapshots;
         config.checkpoint = self.checkpoint;
+        config.sessions = self.session_bounds;
         let (memory, versions) = (Memory::default(), self.draw_program());
         let machine = Registers::new(record.clone(), memory.clone(), versions.clone());
         let refusals = match self.rng.chance(100) {

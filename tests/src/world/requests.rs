@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_node::driver::{Answer, Input, Refusal, Until};
+use kontiki_node::host::Stamp;
 use kontiki_raft::{ChangeRequest, ClusterId, ServerId};
 
 use super::{Event, World};
@@ -26,7 +27,10 @@ pub(super) enum Question {
         key: u8,
         value: u64,
         padding: usize,
+        /// Its place in a session, if it is in one.
+        stamp: Option<Stamp>,
     },
+    OpenSession,
     Malformed,
     Read {
         key: u8,
@@ -118,6 +122,8 @@ impl World {
             (Question::Write { .. }, Ok(_)) => "write: acknowledged",
             (Question::Write { .. }, Err(Refusal::OutcomeUnknown)) => "write: outcome unknown",
             (Question::Write { .. }, Err(_)) => "write: refused",
+            (Question::OpenSession, Ok(_)) => "session: opened",
+            (Question::OpenSession, Err(_)) => "session: not opened",
             (Question::Malformed, _) => "write: malformed, refused",
             (Question::Read { stale: false, .. }, Ok(_)) => "read: answered",
             (Question::Read { stale: false, .. }, Err(_)) => "read: refused",
@@ -172,10 +178,20 @@ fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
             key,
             value,
             padding,
+            stamp,
         } => {
             let command = Bytes::from(register::write(key, value, padding));
-            (Asked::Write { key, value }, Input::Write { command, reply })
+            let input = match stamp {
+                None => Input::Write { command, reply },
+                Some(stamp) => Input::WriteInSession {
+                    command,
+                    stamp,
+                    reply,
+                },
+            };
+            (Asked::Write { key, value, stamp }, input)
         }
+        Question::OpenSession => (administration, Input::OpenSession { reply }),
         Question::Malformed => {
             let command = Bytes::from_static(b"odd");
             (administration, Input::Write { command, reply })

@@ -173,8 +173,13 @@ impl World {
 }
 
 /// What the tally takes over from the drivers.
-fn counted(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 10] {
+fn counted(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 11] {
     [
+        (
+            "session: duplicate suppressed",
+            before.repeated,
+            after.repeated,
+        ),
         ("log: compacted", before.compactions, after.compactions),
         (
             "entry: compacted",
