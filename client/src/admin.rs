@@ -227,7 +227,7 @@ impl Admin {
         let timeout_ms = u64::try_from(timeout.as_millis())
             .unwrap_or(u64::MAX)
             .max(1);
-        let slice_ms = u64::try_from(self.router.options().read_attempt_timeout.as_millis() / 2)
+        let slice_ms = u64::try_from(self.router.options().attempt_timeout.as_millis() / 2)
             .unwrap_or(u64::MAX)
             .max(1);
         let request = AwaitLeaderRequest {

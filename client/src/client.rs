@@ -4,17 +4,25 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use prost::bytes::Bytes;
+use tokio::time::Instant;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use kontiki_proto::kv::kv_client::KvClient;
 use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse, RangeRequest,
     RangeResponse,
 };
+use kontiki_proto::reason;
 use kontiki_proto::v1::data_client::DataClient;
-use kontiki_proto::v1::{Consistency, ReadRequest, ReadResponse, WriteRequest, WriteResponse};
+use kontiki_proto::v1::{
+    Consistency, InSession, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
+};
 
+use crate::backoff::Backoff;
+use crate::range::{Range, rest_after};
 use crate::router::{Kind, Port, Router};
+use crate::session::{Place, Sessions};
 use crate::write_stream::WriteStream;
 use crate::{Address, Error, Options};
 
@@ -23,67 +31,17 @@ const KEY_BYTES_MAX: usize = 4096;
 /// A response may be this large: a page of a range is 1 MiB and one record.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// A client of the `Kv` and `Data` services. Cheap to clone; clones share connections and what is
-/// known of the leader.
+/// A client of the `Kv` and `Data` services. Cheap to clone; clones share connections, what is known
+/// of the leader, and the session.
 #[derive(Debug, Clone)]
 pub struct Client {
     router: Arc<Router>,
+    /// `None`: it goes without.
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// The pages of a range, in key order.
 pub type Pages = BoxStream<'static, Result<RangeResponse, Error>>;
-
-/// Keys of a range.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Range {
-    /// First key; empty: from the beginning.
-    pub start: Bytes,
-    /// First key after the range; empty: to the end.
-    pub end: Bytes,
-    /// At most this many keys in all; 0: no bound.
-    pub limit: u64,
-    /// The [`RangeResponse::continuation`] of the last page of an earlier listing, which ended at its
-    /// limit: the rest of its range. `start` and `end` must be empty then.
-    pub continuation: Bytes,
-}
-
-impl Range {
-    /// All keys.
-    pub fn all() -> Self {
-        Range::default()
-    }
-
-    /// All keys that begin with `prefix`.
-    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
-        let start = prefix.into();
-        Range {
-            end: prefix_end(&start),
-            start,
-            ..Range::default()
-        }
-    }
-
-    /// What an earlier listing left of its range.
-    pub fn rest(continuation: impl Into<Bytes>) -> Self {
-        Range {
-            continuation: continuation.into(),
-            ..Range::default()
-        }
-    }
-}
-
-/// The first key after all that begin with `prefix`; empty (to the end) if there is none.
-pub fn prefix_end(prefix: &[u8]) -> Bytes {
-    let kept = prefix
-        .iter()
-        .rposition(|byte| *byte != 0xff)
-        .map_or(0, |last| last + 1);
-    let mut end = prefix[..kept].to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end.into()
-}
 
 impl Client {
     /// A client of the servers behind these endpoints (HOST:PORT of client ports), any of which
@@ -104,7 +62,9 @@ impl Client {
         options: Options,
     ) -> Result<Self, Error> {
         let endpoints = Address::parse_all(endpoints)?;
+        let sessions = options.sessions.then(Arc::default);
         Ok(Client {
+            sessions,
             router: Arc::new(Router::new(endpoints, Port::Client, options)),
         })
     }
@@ -161,12 +121,14 @@ impl Client {
             if_mod_revision,
             in_session: None,
         };
-        self.router
-            .call(Kind::Write, |channel| {
-                let request = request.clone();
-                async move { kv(channel).put(request).await }
-            })
-            .await
+        self.send_write(|channel, in_session| {
+            let request = PutRequest {
+                in_session,
+                ..request.clone()
+            };
+            async move { kv(channel).put(request).await }
+        })
+        .await
     }
 
     /// Removes a key; one that is not there is no error.
@@ -200,12 +162,14 @@ impl Client {
             if_mod_revision,
             in_session: None,
         };
-        self.router
-            .call(Kind::Write, |channel| {
-                let request = request.clone();
-                async move { kv(channel).delete(request).await }
-            })
-            .await
+        self.send_write(|channel, in_session| {
+            let request = DeleteRequest {
+                in_session,
+                ..request.clone()
+            };
+            async move { kv(channel).delete(request).await }
+        })
+        .await
     }
 
     /// Reads a key; one that is not there is no error. A `Stale` read goes to the endpoints in turn.
@@ -320,12 +284,91 @@ impl Client {
             command: check_command(command.into())?,
             in_session: None,
         };
-        self.router
-            .call(Kind::Write, |channel| {
-                let request = request.clone();
-                async move { data(channel).write(request).await }
-            })
-            .await
+        self.send_write(|channel, in_session| {
+            let request = WriteRequest {
+                in_session,
+                ..request.clone()
+            };
+            async move { data(channel).write(request).await }
+        })
+        .await
+    }
+
+    /// Sends a write in the session, or once if this client goes without.
+    async fn send_write<T, F, Fut>(&self, send: F) -> Result<T, Error>
+    where
+        F: Fn(Channel, Option<InSession>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Some(sessions) = &self.sessions else {
+            return self
+                .router
+                .call(Kind::Write, |channel| send(channel, None))
+                .await;
+        };
+        let deadline = Instant::now() + self.router.options().timeout;
+        let mut backoff = Backoff::new();
+        loop {
+            let place = sessions.place(&self.router, deadline).await?;
+            let result = self
+                .router
+                .call_by(deadline, Kind::InSession, |channel| {
+                    send(channel, Some(place.in_session()))
+                })
+                .await;
+            let Err(error) = result else {
+                return result;
+            };
+            if error.is_unknown() {
+                // The session may be gone; another costs a write, and this one holds nothing up.
+                sessions.leave(&place).await;
+                return Err(error);
+            }
+            if error.reason() != Some(reason::SESSION_EXPIRED) {
+                return Err(error);
+            }
+            // No attempt was ever unknown, so none was applied: it is as good as new.
+            sessions.leave(&place).await;
+            let pause = backoff.pause();
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A place for one write in the session, for [`WriteStream::submit_in`]: submitted again in the
+    /// same place, on this stream or another, it is applied once. `None` if this client goes without
+    /// sessions.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if no session can be opened, or its window stays full.
+    pub async fn place(&self) -> Result<Option<Place>, Error> {
+        let Some(sessions) = &self.sessions else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + self.router.options().timeout;
+        sessions.place(&self.router, deadline).await.map(Some)
+    }
+
+    /// The session of this place is over: the next write or [`Client::place`] begins another. To be
+    /// called when a stream has answered `SESSION_EXPIRED`.
+    pub async fn leave_session(&self, place: &Place) {
+        if let Some(sessions) = &self.sessions {
+            sessions.leave(place).await;
+        }
+    }
+
+    /// Closes the session, if one is open. Not needed: a session that is not used expires. The next
+    /// write opens another.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: it will expire.
+    pub async fn close_session(&self) -> Result<(), Error> {
+        match &self.sessions {
+            Some(sessions) => sessions.close(&self.router).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks the machine an opaque query. A `Stale` one goes to the endpoints in turn.
@@ -387,24 +430,6 @@ impl Client {
     }
 }
 
-/// What is left of a range after a page; nothing after the last.
-fn rest_after(range: Range, page: &RangeResponse) -> Option<Range> {
-    if page.continuation.is_empty() {
-        return None;
-    }
-    let limit = match range.limit {
-        0 => 0,
-        limit => match limit.saturating_sub(page.kvs.len() as u64) {
-            0 => return None,
-            left => left,
-        },
-    };
-    Some(Range {
-        limit,
-        ..Range::rest(page.continuation.clone())
-    })
-}
-
 fn check_key(key: Bytes) -> Result<Bytes, Error> {
     match key.len() {
         0 => Err(Error::invalid(
@@ -432,18 +457,4 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 
 pub(crate) fn data(channel: Channel) -> DataClient<Channel> {
     DataClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_before_its_successor() {
-        assert_eq!(prefix_end(b"a"), &b"b"[..]);
-        assert_eq!(prefix_end(b"a\xff"), &b"b"[..]);
-        assert_eq!(prefix_end(b"\xff\xff"), &b""[..]);
-        assert_eq!(prefix_end(b""), &b""[..]);
-        assert_eq!(prefix_end(b"ab\xff\xff"), &b"ac"[..]);
-    }
 }

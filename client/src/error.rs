@@ -19,7 +19,7 @@ pub mod local_reason {
 /// Why a call did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The request was not applied and never will be. Safe to send again.
+    /// The request was not applied and never will be. Safe to make again.
     #[error("failed ({reason}) at {endpoint} after {attempts} attempt(s): {message}")]
     Failed {
         /// One of [`kontiki_proto::reason`] or [`local_reason`].
@@ -28,7 +28,7 @@ pub enum Error {
         message: String,
         /// HOST:PORT of the last server that was asked.
         endpoint: String,
-        /// How often a server was asked, this time included; at least 1.
+        /// How often a server was asked, this time included; 0 if none was.
         attempts: u32,
     },
     /// The request was sent and may or may not be applied, now or later.

@@ -1,6 +1,5 @@
-//! The Rust client of Kontiki: it finds the leader, follows redirects, sends again what was never
-//! proposed, and tells *failed* from *unknown*. It does not decide what to do about a write whose
-//! outcome is unknown: only the caller knows whether writing it twice is harmless.
+//! The Rust client of Kontiki: it finds the leader, follows redirects, writes in a session so that
+//! what is sent again is applied once, and tells *failed* from *unknown*.
 //!
 //! - [`Client`] speaks to the client port (7400): `Kv` and `Data`.
 //! - [`Admin`] speaks to the peer port (7401): status, membership, leadership.
@@ -30,10 +29,16 @@
 //!
 //! # What is sent again
 //!
-//! A request is sent again, until [`Options::timeout`] has passed, after an error that carries
-//! Kontiki's own detail with `outcome: FAILED` and a reason that another server or another moment
-//! may cure, and after a dial that failed. A write is never sent again after anything else: a
-//! status without that detail, a connection that broke, or a deadline that passed after sending.
+//! Everything, until [`Options::timeout`] has passed. Writes go in a session (`docs/sessions.md`), which
+//! the first of them opens: one whose outcome is not known is sent again in the same place, and the
+//! cluster applies it once. It is *unknown* in the end only if no server said what became of it in
+//! time, if its session expired meanwhile, or if its reply was too large to be kept.
+//!
+//! With [`Options::sessions`] off, a write is sent again only after an error that carries Kontiki's own
+//! detail with `outcome: FAILED` and a reason that another server or another moment may cure, and
+//! after a dial that failed: never after a status without that detail, a connection that broke, or a
+//! deadline that passed after sending. Then only the caller knows whether writing twice is harmless.
+//! [`WriteStream`] sends nothing again by itself.
 
 #![deny(missing_docs)]
 
@@ -44,7 +49,9 @@ mod client;
 mod connections;
 mod error;
 pub mod load;
+mod range;
 mod router;
+mod session;
 mod write_stream;
 
 pub use kontiki_proto as proto;
@@ -52,8 +59,10 @@ pub use kontiki_proto::v1::Consistency;
 
 pub use address::Address;
 pub use admin::{Admin, Member, Members};
-pub use client::{Client, Pages, Range, prefix_end};
+pub use client::{Client, Pages};
 pub use connections::ConnectionOptions;
 pub use error::{Error, local_reason};
+pub use range::{Range, prefix_end};
 pub use router::Options;
+pub use session::Place;
 pub use write_stream::{WriteStream, Written};

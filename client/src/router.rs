@@ -24,9 +24,14 @@ const REDIRECTS_MAX: u32 = 4;
 pub struct Options {
     /// A call ends by then, its retries included.
     pub timeout: Duration,
-    /// One attempt of a read is given up after this long, and the read goes elsewhere. An attempt
-    /// of a write has the whole of `timeout`, because giving it up would leave it unknown.
-    pub read_attempt_timeout: Duration,
+    /// One attempt of a read, or of a write in a session, is given up after this long, and it goes
+    /// elsewhere. An attempt of any other write has the whole of `timeout`, because giving it up
+    /// would leave it unknown.
+    pub attempt_timeout: Duration,
+    /// Writes are made in a session: one whose outcome is not known is sent again until `timeout`,
+    /// and applied once all the same. The first costs a write more, which opens the session; it
+    /// expires by itself once it is not used any more. Default true.
+    pub sessions: bool,
     /// How connections are made and watched.
     pub connection: ConnectionOptions,
 }
@@ -35,7 +40,8 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             timeout: Duration::from_secs(10),
-            read_attempt_timeout: Duration::from_secs(2),
+            attempt_timeout: Duration::from_secs(2),
+            sessions: true,
             connection: ConnectionOptions::default(),
         }
     }
@@ -48,6 +54,9 @@ pub(crate) enum Kind {
     Write,
     /// Changes nothing: again, as often as it takes.
     Read,
+    /// Changes something once, however often it is sent: again, as often as it takes; but once it
+    /// may have been applied, only an answer settles it.
+    InSession,
 }
 
 /// Which of the leader's two addresses this router's requests go to.
@@ -155,9 +164,24 @@ impl Router {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        let deadline = Instant::now() + self.options.timeout;
+        self.call_by(deadline, kind, send).await
+    }
+
+    /// As [`Router::call`], until a moment.
+    pub async fn call_by<T, F, Fut>(
+        &self,
+        deadline: Instant,
+        kind: Kind,
+        send: F,
+    ) -> Result<T, Error>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut redirects = 0;
         self.repeat(
-            self.options.timeout,
+            deadline,
             || self.target(),
             kind,
             send,
@@ -206,7 +230,8 @@ impl Router {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             self.endpoints[turn % self.endpoints.len()].clone()
         };
-        self.repeat(timeout, next, kind, send, |_, _| false).await
+        let deadline = Instant::now() + timeout;
+        self.repeat(deadline, next, kind, send, |_, _| false).await
     }
 
     /// Sends a request to one server, and to no other.
@@ -215,14 +240,9 @@ impl Router {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        self.repeat(
-            self.options.timeout,
-            || at.clone(),
-            kind,
-            send,
-            |_, _| false,
-        )
-        .await
+        let deadline = Instant::now() + self.options.timeout;
+        self.repeat(deadline, || at.clone(), kind, send, |_, _| false)
+            .await
     }
 
     /// Sends a request to one server, once.
@@ -243,7 +263,7 @@ impl Router {
     /// ended, and says whether the next may follow at once.
     async fn repeat<T, F, Fut>(
         &self,
-        timeout: Duration,
+        deadline: Instant,
         next: impl Fn() -> Address,
         kind: Kind,
         send: F,
@@ -253,8 +273,9 @@ impl Router {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let deadline = Instant::now() + timeout;
         let mut backoff = Backoff::new();
+        // Of an attempt that may have been applied: no later failure makes it one that was not.
+        let mut unknown = None;
         for attempts in 1.. {
             let address = next();
             let (error, redirect) = match self
@@ -268,11 +289,15 @@ impl Router {
                 Err(Ended::Final(error)) => {
                     if error.is_unknown() {
                         learn(&address, Some((&error, None)));
+                        return Err(error);
                     }
-                    return Err(error);
+                    return Err(unknown.unwrap_or(error));
                 }
                 Err(Ended::Again { error, redirect }) => (error, redirect),
             };
+            if error.is_unknown() {
+                unknown = Some(error.clone());
+            }
             let at_once = learn(&address, Some((&error, redirect.as_ref())));
             let pause = if at_once {
                 Duration::ZERO
@@ -280,7 +305,7 @@ impl Router {
                 backoff.pause()
             };
             if Instant::now() + pause >= deadline {
-                return Err(error);
+                return Err(unknown.unwrap_or(error));
             }
             tokio::time::sleep(pause).await;
         }
@@ -325,7 +350,9 @@ impl Router {
         };
         let until = match kind {
             Kind::Write => deadline,
-            Kind::Read => deadline.min(Instant::now() + self.options.read_attempt_timeout),
+            Kind::Read | Kind::InSession => {
+                deadline.min(Instant::now() + self.options.attempt_timeout)
+            }
         };
         let sending = send(connection.channel.clone());
         let verdict = match tokio::time::timeout_at(until, sending).await {
@@ -371,6 +398,16 @@ impl Router {
             Verdict::Unknown { message, .. } if kind == Kind::Write => {
                 Ended::Final(Error::Unknown { message, endpoint })
             }
+            // Applied, and its reply is gone: asking again brings it no nearer.
+            Verdict::Unknown { code, message }
+                if kind == Kind::InSession && (code == Code::DataLoss || is_final(code)) =>
+            {
+                Ended::Final(Error::Unknown { message, endpoint })
+            }
+            Verdict::Unknown { message, .. } if kind == Kind::InSession => Ended::Again {
+                error: Error::Unknown { message, endpoint },
+                redirect: None,
+            },
             Verdict::Unknown { code, message } => {
                 let reason = local_reason::NO_ANSWER.to_owned();
                 let error = Error::Failed {
@@ -379,7 +416,7 @@ impl Router {
                     endpoint,
                     attempts,
                 };
-                if is_final_for_reads(code) {
+                if is_final(code) {
                     Ended::Final(error)
                 } else {
                     Ended::Again {
@@ -393,7 +430,7 @@ impl Router {
 }
 
 /// Codes that the same request will meet again, whoever gives them.
-fn is_final_for_reads(code: Code) -> bool {
+fn is_final(code: Code) -> bool {
     matches!(
         code,
         Code::Unimplemented

@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use kontiki_proto::v1::streamed_result;
 use kontiki_proto::v1::{
-    StreamedCommand, StreamedError, StreamedResult, WriteResponse, WriteStreamRequest,
+    InSession, StreamedCommand, StreamedError, StreamedResult, WriteResponse, WriteStreamRequest,
     WriteStreamResponse,
 };
 use kontiki_proto::{metadata, reason};
@@ -20,6 +20,7 @@ use crate::client::{check_command, data};
 use crate::connections::Connection;
 use crate::error::{Leader, Verdict, judge};
 use crate::router::Router;
+use crate::session::Place;
 use crate::{Address, Error};
 
 /// Commands of one message.
@@ -45,6 +46,7 @@ pub struct WriteStream {
 #[derive(Debug)]
 struct Submitted {
     command: Bytes,
+    in_session: Option<InSession>,
     waiter: Waiter,
 }
 
@@ -107,6 +109,30 @@ impl WriteStream {
         &self,
         command: Bytes,
     ) -> Result<impl Future<Output = Result<Written, Error>> + Send + use<>, Error> {
+        self.submit_somewhere(command, None).await
+    }
+
+    /// As [`WriteStream::submit`], in a place of the client's session that
+    /// [`Client::place`](crate::Client::place) gave out. A command whose outcome is unknown may be
+    /// submitted again in the same place, to a stream of whoever leads then: it is applied once.
+    ///
+    /// # Errors
+    /// As [`WriteStream::submit`]. Once the outcome in a place was unknown, a later failure in it
+    /// does not say that nothing was applied: only a result does.
+    pub async fn submit_in(
+        &self,
+        place: &Place,
+        command: Bytes,
+    ) -> Result<impl Future<Output = Result<Written, Error>> + Send + use<>, Error> {
+        self.submit_somewhere(command, Some(place.in_session()))
+            .await
+    }
+
+    async fn submit_somewhere(
+        &self,
+        command: Bytes,
+        in_session: Option<InSession>,
+    ) -> Result<impl Future<Output = Result<Written, Error>> + Send + use<>, Error> {
         let command = check_command(command)?;
         let permit = Arc::clone(&self.window)
             .acquire_owned()
@@ -120,7 +146,11 @@ impl WriteStream {
         let not_sent = not_sent(&self.endpoint);
         if self
             .commands
-            .send(Submitted { command, waiter })
+            .send(Submitted {
+                command,
+                in_session,
+                waiter,
+            })
             .await
             .is_err()
         {
@@ -252,7 +282,12 @@ impl Open {
                     self.router.remember_leader(&leader);
                 }
             }
-            reason::QUEUE_FULL | reason::INVALID | reason::TOO_LARGE => {}
+            reason::QUEUE_FULL
+            | reason::INVALID
+            | reason::TOO_LARGE
+            | reason::SESSION_EXPIRED
+            | reason::SEQUENCE_ALREADY_ACKNOWLEDGED
+            | reason::SESSION_WINDOW_FULL => {}
             _ => self.router.forget_leader(&self.endpoint),
         }
         Error::Failed {
@@ -325,12 +360,17 @@ async fn send(
             return;
         };
         let mut commands = Vec::with_capacity(batch.len());
-        for Submitted { command, waiter } in batch {
+        for Submitted {
+            command,
+            in_session,
+            waiter,
+        } in batch
+        {
             waiting.insert(next_id, waiter);
             commands.push(StreamedCommand {
                 id: next_id,
                 command,
-                in_session: None,
+                in_session,
             });
             next_id += 1;
         }

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use kontiki_client::proto::v1::data_server::{Data, DataServer};
 use kontiki_client::proto::v1::streamed_result::Result as Streamed;
 use kontiki_client::proto::v1::*;
-use kontiki_client::{Client, Error};
+use kontiki_client::{Client, Error, Options};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -23,6 +23,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 struct Server {
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
     messages: Arc<Mutex<u64>>,
+    /// Session, sequence and acknowledged of commands that have them.
+    places: Arc<Mutex<Vec<(u64, u64, u64)>>>,
     refuses: bool,
 }
 
@@ -62,6 +64,24 @@ impl Data for Server {
         Err(Status::unimplemented("not scripted"))
     }
 
+    async fn open_session(
+        &self,
+        _: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        Ok(Response::new(OpenSessionResponse {
+            session: 5,
+            ttl_milliseconds: 1000,
+            window_max: 10,
+        }))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type WriteStreamStream = ReceiverStream<Result<WriteStreamResponse, Status>>;
 
     async fn write_stream(
@@ -79,7 +99,14 @@ impl Data for Server {
                 *server.messages.lock().unwrap() += 1;
                 // Backwards: results come in any order.
                 let mut results = Vec::new();
-                for StreamedCommand { id, command, .. } in message.commands.into_iter().rev() {
+                for submitted in message.commands.into_iter().rev() {
+                    let StreamedCommand {
+                        id,
+                        command,
+                        in_session,
+                    } = submitted;
+                    let places = in_session.map(|at| (at.session, at.sequence, at.acknowledged));
+                    server.places.lock().unwrap().extend(places);
                     server.seen.lock().unwrap().push(command.to_vec());
                     let result = match command[0] {
                         b'l' => error("NOT_LEADER", "FAILED"),
@@ -187,4 +214,33 @@ async fn a_stream_that_is_refused_fails_its_commands() {
     let stream = client.write_stream(8).await.unwrap();
     let error = stream.write("c").await.unwrap_err();
     assert_eq!(error.reason(), Some("NOT_A_MEMBER"), "{error}");
+}
+
+#[tokio::test]
+async fn a_command_of_a_session_keeps_its_place_on_another_stream() {
+    let server = Server::default();
+    let options = Options {
+        sessions: true,
+        ..options()
+    };
+    let client = Client::with_options([server.serve().await], options).unwrap();
+    let place = client.place().await.unwrap().expect("with sessions");
+    let stream = client.write_stream(8).await.unwrap();
+    let sent = stream.submit_in(&place, "!".into()).await.unwrap().await;
+    assert!(sent.unwrap_err().is_unknown());
+    let next = client.place().await.unwrap().expect("with sessions");
+    let stream = client.write_stream(8).await.unwrap();
+    for place in [&next, &place] {
+        let sent = stream.submit_in(place, "c".into()).await.unwrap().await;
+        sent.unwrap();
+    }
+    drop(place);
+    stream
+        .submit_in(&next, "c".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    let expected = [(5, 1, 0), (5, 2, 0), (5, 1, 0), (5, 2, 1)];
+    assert_eq!(*server.places.lock().unwrap(), expected);
 }

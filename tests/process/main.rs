@@ -2,6 +2,7 @@
 
 mod cluster;
 mod node;
+mod sessions;
 
 use std::time::{Duration, Instant};
 

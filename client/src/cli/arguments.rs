@@ -116,6 +116,9 @@ pub struct Put {
     /// Only if there is no such key
     #[arg(long, conflicts_with = "if_revision")]
     pub if_absent: bool,
+    /// Write in a session: sent again until the outcome is known, applied once. Costs two writes more
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +138,9 @@ pub struct Delete {
     /// Only if the key was last written at this revision, its `mod_revision`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub if_revision: Option<u64>,
+    /// Write in a session: sent again until the outcome is known, applied once. Costs two writes more
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -165,6 +171,9 @@ pub struct Write {
     /// COMMAND is hexadecimal digits, and so is the reply
     #[arg(long)]
     pub hex: bool,
+    /// Write in a session: sent again until the outcome is known, applied once. Costs two writes more
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +295,9 @@ pub struct Load {
     /// Read every acknowledged key back afterwards, linearizably and on every one of --endpoints
     #[arg(long)]
     pub verify: bool,
+    /// Write in sessions, one for each writer
+    #[arg(long)]
+    pub sessions: bool,
     /// Show no progress on stderr
     #[arg(long, short)]
     pub quiet: bool,

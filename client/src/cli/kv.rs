@@ -29,6 +29,7 @@ pub async fn put(client: &Client, put: Put) -> Result<Shown, Failure> {
         None => client.put(key.clone(), value).await?,
         Some(wanted) => client.put_if(key.clone(), value, wanted).await?,
     };
+    close_session(client).await;
     let revision = answer.revision;
     if answer.mismatch {
         let wanted = wanted.unwrap_or_default();
@@ -75,6 +76,7 @@ pub async fn delete(client: &Client, delete: Delete) -> Result<Shown, Failure> {
         None => client.delete(key.clone()).await?,
         Some(wanted) => client.delete_if(key.clone(), wanted).await?,
     };
+    close_session(client).await;
     let revision = answer.revision;
     if answer.mismatch {
         let wanted = delete.if_revision.unwrap_or_default();
@@ -134,6 +136,7 @@ pub async fn write(client: &Client, write: Write) -> Result<Shown, Failure> {
     let answer = client
         .write(command_bytes(write.command, write.hex)?)
         .await?;
+    close_session(client).await;
     let mut value = reply(&answer.reply, write.hex);
     value.insert("index".to_owned(), answer.index.into());
     value.insert("term".to_owned(), answer.term.into());
@@ -152,6 +155,11 @@ pub async fn read(client: &Client, read: Read) -> Result<Shown, Failure> {
         Value::Object(value),
         reply_text(&answer.reply, read.hex),
     ))
+}
+
+/// The write is done, whatever becomes of its session: left open, it expires.
+async fn close_session(client: &Client) {
+    let _ = client.close_session().await;
 }
 
 fn consistency(stale: bool) -> Consistency {

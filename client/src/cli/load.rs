@@ -26,7 +26,10 @@ pub async fn run(endpoints: &[String], options: Options, load: Load) -> Result<S
         value_bytes: load.value_bytes,
         duration: Some(load.duration),
         operations_max: load.count.unwrap_or(defaults.operations_max),
-        client: options.clone(),
+        client: Options {
+            sessions: load.sessions,
+            ..options.clone()
+        },
     };
     let writers = Writers::start(endpoints, plan)?;
     progress(&writers, load.quiet).await;

@@ -38,18 +38,27 @@ pub async fn run(arguments: Arguments) -> ExitCode {
 }
 
 async fn answer(arguments: Arguments) -> Result<Shown, Failure> {
+    // A session for one write costs more than the write: only those who ask for it have one.
     let options = Options {
         timeout: arguments.timeout,
+        sessions: false,
         ..Options::default()
     };
-    let client = || Client::with_options(&arguments.endpoints, options.clone());
+    let client_with = |options| Client::with_options(&arguments.endpoints, options);
+    let client = || client_with(options.clone());
+    let writer = |sessions| {
+        client_with(Options {
+            sessions,
+            ..options.clone()
+        })
+    };
     let admin = || Admin::with_options(&arguments.admin_endpoints, options.clone());
     match arguments.command {
-        Command::Put(put) => kv::put(&client()?, put).await,
+        Command::Put(put) => kv::put(&writer(put.once)?, put).await,
         Command::Get(get) => kv::get(&client()?, get).await,
-        Command::Delete(delete) => kv::delete(&client()?, delete).await,
+        Command::Delete(delete) => kv::delete(&writer(delete.once)?, delete).await,
         Command::Range(range) => kv::range(&client()?, range).await,
-        Command::Write(write) => kv::write(&client()?, write).await,
+        Command::Write(write) => kv::write(&writer(write.once)?, write).await,
         Command::Read(read) => kv::read(&client()?, read).await,
         Command::Status => admin::status(&admin()?).await,
         Command::Members => admin::members(&admin()?).await,

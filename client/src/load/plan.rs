@@ -28,7 +28,8 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// End after this many writes, whatever their outcome. Each is remembered, in 64 bytes.
     pub operations_max: u64,
-    /// Of each writer's client. A write fails or is unknown after `client.timeout`.
+    /// Of each writer's client, without sessions by default. A write fails or is unknown after
+    /// `client.timeout`.
     pub client: Options,
 }
 
@@ -41,7 +42,10 @@ impl Default for Plan {
             value_bytes: 64,
             duration: None,
             operations_max: 10_000_000,
-            client: Options::default(),
+            client: Options {
+                sessions: false,
+                ..Options::default()
+            },
         }
     }
 }

@@ -260,6 +260,7 @@ pub async fn refusing() -> SocketAddr {
 pub fn options() -> kontiki_client::Options {
     kontiki_client::Options {
         timeout: Duration::from_secs(30),
+        sessions: false,
         ..Default::default()
     }
 }
@@ -268,6 +269,7 @@ pub fn options() -> kontiki_client::Options {
 pub fn impatient() -> kontiki_client::Options {
     kontiki_client::Options {
         timeout: Duration::from_millis(400),
+        sessions: false,
         ..Default::default()
     }
 }
