@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::Write;
+
 use common::{NodeProcess, cluster_with, eventually};
 use kontiki_proto::v1::data_client::DataClient;
 use kontiki_proto::v1::streamed_result::Result as StreamResult;
@@ -165,39 +167,74 @@ async fn what_a_session_does_not_allow_is_refused_with_its_reason_and_not_applie
     assert_eq!(count(node).await, "2");
 }
 
-#[tokio::test]
-async fn an_idle_session_expires_and_a_used_one_does_not() {
+/// One node with these settings of sessions.
+async fn node_with(sessions: &str) -> NodeProcess {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
-    std::io::Write::write_all(&mut file, b"sessions: {ttlMilliseconds: 1000}\n").expect("written");
+    writeln!(file, "sessions: {sessions}").expect("written");
     let path = file.path().to_str().expect("text");
     let arguments = [COUNTER, &["--config", path]].concat();
-    let (nodes, leader) = cluster_with(1, &arguments).await;
-    let node = &nodes[leader];
-    let (idle, used) = (open(node).await, open(node).await);
-    write(node, at(idle, 1, 0)).await.expect("written");
-    // What keeps one alive, and shows when the other has gone.
-    let mut sequence = 0;
-    eventually("one session left", async || {
-        sequence += 1;
-        let kept = write(node, at(used, sequence, sequence - 1)).await;
-        kept.expect("it is used");
-        (node.metric("kontiki_sessions") == 1.0).then_some(())
+    let (mut nodes, _) = cluster_with(1, &arguments).await;
+    nodes.remove(0)
+}
+
+#[tokio::test]
+async fn an_idle_session_expires_and_is_not_opened_again_by_its_use() {
+    let node = &node_with("{ttlMilliseconds: 1000}").await;
+    // A machine that stands still for a second makes it expire at once.
+    let (session, index) = eventually("a write in a session", async || {
+        let session = open(node).await;
+        let written = write(node, at(session, 1, 0)).await.ok()?;
+        Some((session, written.index as f64))
     })
     .await;
-    let refused = write(node, at(idle, 1, 0)).await.expect_err("expired");
-    assert_eq!(refused, failed(Code::NotFound, reason::SESSION_EXPIRED));
-    let refused = write(node, at(idle, 2, 1)).await.expect_err("not reopened");
-    assert_eq!(refused, failed(Code::NotFound, reason::SESSION_EXPIRED));
-    assert_eq!(count(node).await, (sequence + 1).to_string());
-    // Nobody uses any: all go, and with them the entries that count the time.
-    eventually("no session left", async || {
-        (node.metric("kontiki_sessions") == 0.0).then_some(())
+    let written: u64 = count(node).await.parse().expect("a number");
+    let shown = async |metric, wanted: f64| {
+        eventually(metric, async || {
+            // In this order: what is shown is as of the write, or later.
+            let is_shown = node.metric("kontiki_applied_index") >= index;
+            (is_shown && node.metric(metric) == wanted).then_some(())
+        })
+        .await;
+    };
+    // They are gone, and with them the entries that count the time.
+    shown("kontiki_sessions", 0.0).await;
+    shown("kontiki_session_bytes", 0.0).await;
+    let last = node.status().await.last_index;
+    let expired = failed(Code::NotFound, reason::SESSION_EXPIRED);
+    for in_session in [at(session, 1, 0), at(session, 2, 1)] {
+        assert_eq!(write(node, in_session).await, Err(expired.clone()));
+    }
+    assert_eq!(count(node).await, written.to_string());
+    assert_eq!(node.status().await.last_index, last + 2);
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_in_number_and_in_bytes() {
+    let node = &node_with("{sessionsMax: 2}").await;
+    let sessions = [open(node).await, open(node).await, open(node).await];
+    let expired = failed(Code::NotFound, reason::SESSION_EXPIRED);
+    assert_eq!(write(node, at(sessions[0], 1, 0)).await, Err(expired));
+    for session in &sessions[1..] {
+        write(node, at(*session, 1, 0)).await.expect("open");
+    }
+
+    // Far from their ttl, more than fit: a clock entry makes room.
+    let node = &node_with("{bytesMax: 65536}").await;
+    let mut data = data(node).await;
+    let mut newest = 0;
+    for _ in 0..400 {
+        let opened = data.open_session(v1::OpenSessionRequest {}).await;
+        newest = opened.expect("opened").into_inner().session;
+    }
+    eventually("all fit", async || {
+        let bytes = node.metric("kontiki_session_bytes");
+        (bytes > 32768.0 && bytes <= 65536.0).then_some(())
     })
     .await;
-    eventually("no bytes left", async || {
-        (node.metric("kontiki_session_bytes") == 0.0).then_some(())
-    })
-    .await;
+    assert!(node.metric("kontiki_sessions") < 400.0);
+    write(node, at(newest, 1, 0))
+        .await
+        .expect("the newest is open");
 }
 
 #[tokio::test]

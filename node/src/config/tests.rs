@@ -149,6 +149,11 @@ fn values_out_of_range_name_place_and_range() {
             "FILE:2: limits.requestsMax is \"1\", must be 16 to 1048576",
         ),
         (
+            "sessions:\n  ttlMilliseconds: 999\n",
+            &[],
+            "FILE:2: sessions.ttlMilliseconds is \"999\", must be 1000 to 86400000",
+        ),
+        (
             "listen: {client: nonsense}\n",
             &[],
             "FILE: listen.client is \"nonsense\", must be HOST:PORT, such as 0.0.0.0:7400 or \

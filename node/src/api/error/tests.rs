@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use kontiki_raft::Index;
+use kontiki_raft::{Index, LogId};
 
 use super::*;
 use crate::address_book::ServerRef;
+use crate::host::SessionId;
 
 fn book() -> AddressBook {
     let book = AddressBook::new(ServerRef::unknown(ServerId(1)), 16);
@@ -35,6 +36,17 @@ fn every_refusal_of_a_write() {
         what: "queue",
         max: 1,
     };
+    let (sequence, acknowledged, window_max) = (1, 2, 3);
+    let expired = SessionRefusal::Expired(SessionId(1));
+    let backwards = SessionRefusal::AlreadyAcknowledged {
+        sequence,
+        acknowledged,
+    };
+    let full = SessionRefusal::WindowFull {
+        sequence,
+        acknowledged,
+        window_max,
+    };
     let stale = Refusal::StaleConfig {
         in_force: index,
         seen: index,
@@ -48,6 +60,13 @@ fn every_refusal_of_a_write() {
         (Refusal::NoLeader, Unavailable, "NO_LEADER"),
         (Refusal::QuorumLost, Unavailable, "QUORUM_LOST"),
         (Refusal::Transferring, Unavailable, "TRANSFERRING"),
+        (expired.into(), Code::NotFound, "SESSION_EXPIRED"),
+        (
+            backwards.into(),
+            Code::OutOfRange,
+            "SEQUENCE_ALREADY_ACKNOWLEDGED",
+        ),
+        (full.into(), ResourceExhausted, "SESSION_WINDOW_FULL"),
         (queue_full, ResourceExhausted, "QUEUE_FULL"),
         (Refusal::NotActivated, FailedPrecondition, "NOT_ACTIVATED"),
         (Refusal::NotAMember, FailedPrecondition, "NOT_A_MEMBER"),
@@ -97,6 +116,9 @@ fn every_refusal_of_a_write() {
     let unknown = (Code::Unknown, "OUTCOME_UNKNOWN".into(), "UNKNOWN".into());
     let refusal = Failure::Refused(Refusal::OutcomeUnknown);
     assert_eq!(seen(&ApiError::Write(refusal)), unknown);
+    let forgotten = Failure::Refused(Refusal::ReplyForgotten(LogId::default()));
+    let lost = (Code::DataLoss, "REPLY_FORGOTTEN".into(), "UNKNOWN".into());
+    assert_eq!(seen(&ApiError::Write(forgotten)), lost);
 }
 
 #[test]
