@@ -167,6 +167,57 @@ async fn what_a_session_does_not_allow_is_refused_with_its_reason_and_not_applie
     assert_eq!(count(node).await, "2");
 }
 
+/// A write that adds to the counter outside any session, as many times as it takes to compact the
+/// log past `index`.
+async fn compact(node: &NodeProcess, index: u64) {
+    let mut data = data(node).await;
+    eventually("the log is compacted", async || {
+        let request = WriteRequest {
+            command: "0".into(),
+            in_session: None,
+        };
+        data.write(request).await.expect("written");
+        (node.status().await.first_index > index).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_is_part_of_the_snapshot_that_refills_the_next_leader() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "limits: {{logTailBytes: 4096}}").expect("written");
+    let path = file.path().to_str().expect("text");
+    let arguments = [COUNTER, &["--config", path]].concat();
+    let (mut nodes, _) = cluster_with(1, &arguments).await;
+    let old = nodes.remove(0);
+    let session = open(&old).await;
+    let first = write(&old, at(session, 1, 0)).await.expect("written");
+    let second = write(&old, at(session, 2, 0)).await.expect("written");
+    compact(&old, second.index).await;
+
+    // It never sees the entries of the session, only the snapshot.
+    let fresh = NodeProcess::start("fresh", &arguments);
+    let request = v1::AddServerRequest {
+        servers: vec![fresh.server()],
+        ..v1::AddServerRequest::default()
+    };
+    let added = old.admin().await.add_server(request).await;
+    added.expect("added");
+    assert!(fresh.status().await.first_index > second.index);
+    let request = v1::TransferLeadershipRequest {
+        target: fresh.server_id.clone(),
+        ..v1::TransferLeadershipRequest::default()
+    };
+    let transferred = old.admin().await.transfer_leadership(request).await;
+    transferred.expect("transferred");
+    let nodes = [fresh];
+    assert_eq!(insist(&nodes, 0, at(session, 1, 0)).await.1, first);
+    assert_eq!(insist(&nodes, 0, at(session, 2, 0)).await.1, second);
+    let (_, third) = insist(&nodes, 0, at(session, 3, 2)).await;
+    assert_eq!(insist(&nodes, 0, at(session, 3, 2)).await.1, third);
+    assert_eq!(count(&nodes[0]).await, "3", "applied, each once");
+}
+
 /// One node with these settings of sessions.
 async fn node_with(sessions: &str) -> NodeProcess {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
