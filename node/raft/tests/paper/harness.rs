@@ -24,6 +24,8 @@ pub struct Subject {
     pub is_disk_slow: bool,
     /// Reads answered: number, and the index or failure.
     pub reads: Vec<(u64, Option<u64>)>,
+    /// Who is to get a snapshot.
+    pub snapshots_asked: Vec<u64>,
     due: Time,
 }
 
@@ -40,6 +42,7 @@ impl Subject {
             now,
             is_disk_slow: false,
             reads: Vec::new(),
+            snapshots_asked: Vec::new(),
             due: Time::NEVER,
         }
     }
@@ -105,7 +108,7 @@ impl Subject {
         for output in outputs {
             match output {
                 Output::Send { to, message } => sent.push((to.0, message)),
-                Output::StartSnapshot { .. } => unreachable!("nothing is compacted here"),
+                Output::StartSnapshot { to } => self.snapshots_asked.push(to.0),
                 Output::ReadReady { id, index } => self.reads.push((id.0, Some(index.0))),
                 Output::ReadFailed { id } => self.reads.push((id.0, None)),
             }

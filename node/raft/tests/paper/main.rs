@@ -10,6 +10,7 @@ mod membership;
 mod reads;
 mod replication;
 mod safety;
+mod snapshots;
 mod table;
 mod transfer;
 
