@@ -16,11 +16,16 @@ pub(crate) struct Transfer {
 
 impl Raft {
     /// Hands leadership to `target`, or to the voter that is furthest, within an election timeout.
-    /// A no-op if this server is the target. The new leader is seen by [`Raft::leader`]; failure by
+    /// A no-op if this server is the target, and without a target if a transfer is under way. The new leader is seen by [`Raft::leader`]; failure by
     /// [`Raft::is_transferring`] turning false while this server still leads.
     pub fn transfer(&mut self, now: Time, target: Option<ServerId>) -> Result<(), Refused> {
         self.check_serving(now)?;
         if target == Some(self.id) {
+            return Ok(());
+        }
+        if target.is_none() && self.is_transferring() {
+            // Whoever is to lead will do: to refuse a leader that is told to stop would have it end
+            // without a successor.
             return Ok(());
         }
         let (_, configuration) = self.log.configuration();

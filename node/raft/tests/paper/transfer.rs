@@ -35,6 +35,7 @@ fn thesis_3_10_1_proposals_are_refused_meanwhile() {
     let now = leader.now;
     let other = leader.raft.transfer(now, Some(ServerId(2)));
     assert_eq!(other, Err(Refused::Transferring), "to another");
+    assert_eq!(leader.raft.transfer(now, None), Ok(()), "to anybody");
     assert_eq!(
         leader.raft.transfer(now, Some(ServerId(3))),
         Ok(()),
