@@ -1,12 +1,12 @@
 //! Going down without harm.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kontiki_raft::Role;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::driver::Input;
-use crate::handle::Handle;
+use crate::driver::{Input, Refusal};
+use crate::handle::{Failure, Handle};
 
 /// Resolves on SIGTERM or SIGINT.
 ///
@@ -34,11 +34,20 @@ pub async fn hand_over(handle: &Handle) {
     if handle.standing().role != Role::Leader {
         return;
     }
-    let wait = Duration::from_millis(handle.limits.stop_timeout_milliseconds);
+    let deadline = Instant::now() + Duration::from_millis(handle.limits.stop_timeout_milliseconds);
     let target = None;
-    let answer = handle.ask_always(wait, |reply| Input::Transfer { target, reply });
-    match answer.await {
-        Ok(_) => tracing::info!("handed leadership over"),
-        Err(failure) => tracing::warn!(%failure, "goes without handing leadership over"),
+    loop {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let answer = handle.ask_always(wait, |reply| Input::Transfer { target, reply });
+        match answer.await {
+            Ok(_) => return tracing::info!("handed leadership over"),
+            // To one that did not take it, within an election timeout: another may.
+            Err(Failure::Refused(Refusal::TransferFailed)) if Instant::now() < deadline => {}
+            // Deposed meanwhile: there is nothing to hand over.
+            Err(_) if handle.standing().role != Role::Leader => return,
+            Err(failure) => {
+                return tracing::warn!(%failure, "goes without handing leadership over");
+            }
+        }
     }
 }
