@@ -1,6 +1,6 @@
 # What a person types. `make` alone lists it.
 
-SEEDS ?= 200
+SEEDS ?= 1000
 TAG ?= dev
 ONLY ?=
 
@@ -41,7 +41,7 @@ test: ## Everything that CI runs: check, sim, e2e
 e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
 	TAG=$(TAG) tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
 
-sim: build ## Simulate clusters under faults, one for each of SEEDS=200 seeds
+sim: build ## Simulate clusters under faults, one for each of SEEDS=1000 seeds
 	$(RUN) sim -- --seeds $(SEEDS)
 
 mutants: build ## Show that the simulation catches deliberately broken engines
