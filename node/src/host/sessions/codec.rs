@@ -42,7 +42,7 @@ impl Sessions {
         HEAD_BYTES + self.open.values().map(of).sum::<usize>()
     }
 
-    /// Reads back what a [`SessionsView`] wrote after the length, and nothing else.
+    /// Reads back what a `SessionsView` wrote after the length, and nothing else.
     ///
     /// # Errors
     /// The bytes are cut short, too long, or break an invariant.
