@@ -62,7 +62,7 @@ use Fault::{
 const ALL: &[(Fault, u64)] = &[
     (Partition, 10),
     (OneWay, 10),
-    (IsolateLeader, 8),
+    (IsolateLeader, 28),
     (Storm, 8),
     (Crash, 8),
     (CrashLeader, 8),
