@@ -54,6 +54,8 @@ pub(super) struct Snapshots {
     restoring: Option<Restoring>,
     /// Why this server refused the last one that it did.
     refusal: Option<String>,
+    /// Which that was: if the answer got lost, the leader goes on sending its end, and is told again.
+    refused: Option<Name>,
 }
 
 /// A snapshot that is whole, in the host's hands.
@@ -73,6 +75,7 @@ impl Snapshots {
             incoming: None,
             restoring: None,
             refusal: None,
+            refused: None,
         }
     }
 
@@ -228,7 +231,7 @@ impl<R> Driver<R> {
             term: chunk.term,
             id: chunk.id,
         };
-        if self.applier.quarantine().is_some() {
+        if self.applier.quarantine().is_some() || self.snapshots.refused == Some(name) {
             return self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
         }
         if let Some(restoring) = &self.snapshots.restoring {
@@ -281,6 +284,7 @@ impl<R> Driver<R> {
     fn refuse_snapshot(&mut self, name: Name, why: String, outputs: &mut Vec<Output<R>>) {
         self.counters.snapshots_refused += 1;
         self.snapshots.refusal = Some(why);
+        self.snapshots.refused = Some(name);
         self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
     }
 
