@@ -20,11 +20,16 @@ pub struct Config {
     pub append_entries_max: usize,
     /// Appends in flight to one server. Default 16.
     pub inflight_max: usize,
+    /// Bytes of them; a single larger append is sent by itself (etcd-io/etcd #14624). Default 4 MiB.
+    pub inflight_bytes_max: usize,
     /// With an append in flight this long, the next is sent though the batch is not full. Default
     /// 2 ms.
     pub pipeline_after: Duration,
-    /// Bytes proposed and not committed; past it proposals are refused. Default 64 MiB.
+    /// Bytes of entries that are not committed; past it proposals are refused. One is taken by itself,
+    /// however large. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
+    /// Entries that are not committed; past it proposals are refused. Default 65536.
+    pub uncommitted_entries_max: usize,
     /// Reads waiting for a confirmation of leadership; past it they are refused. Default 65536.
     pub reads_max: usize,
     /// Rounds in which a learner has to catch up before it is reported as stalled (thesis section
@@ -61,8 +66,10 @@ impl Default for Config {
             append_bytes_max: 256 << 10,
             append_entries_max: 8192,
             inflight_max: 16,
+            inflight_bytes_max: 4 << 20,
             pipeline_after: Duration::from_millis(2),
             uncommitted_bytes_max: 64 << 20,
+            uncommitted_entries_max: 65536,
             reads_max: 65536,
             catch_up_rounds_max: 10,
             catch_up_pause: Duration::from_secs(10),

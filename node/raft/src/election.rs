@@ -221,7 +221,6 @@ impl Raft {
             term_start: next,
             progress: BTreeMap::new(),
             heartbeat_due: now,
-            uncommitted_bytes: self.log.bytes(self.commit, self.log.last().index),
             reads: Reads::default(),
             transfer: None,
             snapshots: 0,

@@ -29,9 +29,18 @@ pub(crate) enum Refill {
     Sending(SnapshotId),
 }
 
+/// An append that is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    last: Index,
+    /// Encoded, of its entries.
+    bytes: usize,
+    at: Time,
+}
+
 /// Progress of one server.
 ///
-/// Invariant: `matched < next`; `inflight` grows and lies in `matched+1..next`.
+/// Invariant: `matched < next`; `inflight` grows and lies in `matched+1..next`; `inflight_bytes` are its.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     /// Highest index known to be there, persistently.
@@ -39,8 +48,9 @@ pub(crate) struct Progress {
     /// The next index to send.
     pub(crate) next: Index,
     pub(crate) flow: Flow,
-    /// Appends not yet acknowledged: last index and time sent.
-    inflight: VecDeque<(Index, Time)>,
+    /// Appends not yet acknowledged, oldest first.
+    inflight: VecDeque<Sent>,
+    inflight_bytes: usize,
     /// Last acknowledgement of anything in this term.
     pub(crate) heard: Option<Time>,
     /// Highest heartbeat round that it has echoed.
@@ -62,6 +72,7 @@ impl Progress {
             next,
             flow: Flow::Probe(None),
             inflight: VecDeque::new(),
+            inflight_bytes: 0,
             heard: None,
             round: 0,
             reachable: true,
@@ -89,11 +100,10 @@ impl Progress {
             self.next = self.matched.next();
             self.refusals = 0;
         }
-        while self
-            .inflight
-            .front()
-            .is_some_and(|sent| sent.0 <= self.matched)
+        while let Some(sent) = self.inflight.front()
+            && sent.last <= self.matched
         {
+            self.inflight_bytes -= sent.bytes;
             self.inflight.pop_front();
         }
         self.flow = Flow::Replicate;
@@ -148,14 +158,21 @@ impl Progress {
     fn restart(&mut self, next: Index) {
         self.next = next;
         self.inflight.clear();
+        self.inflight_bytes = 0;
         self.flow = Flow::Probe(None);
     }
 
-    pub(crate) fn on_sent(&mut self, now: Time, last: Index) {
+    /// An append of so many encoded bytes went out, through `last`.
+    pub(crate) fn on_sent(&mut self, now: Time, last: Index, bytes: usize) {
         match self.flow {
             Flow::Probe(_) => self.flow = Flow::Probe(Some(now)),
             Flow::Replicate if last >= self.next => {
-                self.inflight.push_back((last, now));
+                self.inflight.push_back(Sent {
+                    last,
+                    bytes,
+                    at: now,
+                });
+                self.inflight_bytes += bytes;
                 self.next = last.next();
             }
             Flow::Replicate | Flow::Refill(_) => {}
@@ -167,14 +184,19 @@ impl Progress {
         self.inflight.len()
     }
 
+    /// Their encoded bytes.
+    pub(crate) fn inflight_bytes(&self) -> usize {
+        self.inflight_bytes
+    }
+
     /// When the newest append in flight was sent.
     pub(crate) fn newest_sent(&self) -> Option<Time> {
-        self.inflight.back().map(|sent| sent.1)
+        self.inflight.back().map(|sent| sent.at)
     }
 
     /// When the oldest append in flight was sent.
     pub(crate) fn oldest_sent(&self) -> Option<Time> {
-        self.inflight.front().map(|sent| sent.1)
+        self.inflight.front().map(|sent| sent.at)
     }
 }
 
@@ -279,8 +301,8 @@ mod tests {
     fn a_refusal_in_the_pipeline_probes_again_from_the_match() {
         let mut progress = Progress::new(Index(10));
         progress.on_accepted(Index(9), Index(0));
-        progress.on_sent(Time(1), Index(12));
-        progress.on_sent(Time(2), Index(15));
+        progress.on_sent(Time(1), Index(12), 30);
+        progress.on_sent(Time(2), Index(15), 30);
         progress.on_rejected(Index(12), Index(9));
         assert_eq!((progress.next, progress.inflight()), (Index(10), 0));
         assert_eq!(progress.flow, Flow::Probe(None));

@@ -81,8 +81,6 @@ pub(crate) struct Leader {
     pub(crate) term_start: Index,
     pub(crate) progress: BTreeMap<ServerId, Progress>,
     pub(crate) heartbeat_due: Time,
-    /// Encoded bytes after the commit index.
-    pub(crate) uncommitted_bytes: usize,
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
     /// Snapshots begun in this term.
@@ -255,38 +253,64 @@ impl Raft {
 
     /// Appends entries of these sizes (encoded bytes) as the leader. Answers the first one's id;
     /// the driver appends the same entries to its log before anything else.
+    ///
+    /// The uncommitted tail is bounded in bytes and in entries, those of former terms included; what the
+    /// engine appends by itself counts, and is never refused. It is looked up in the log, so that there
+    /// is no account that could leak (cockroachdb/cockroach #31689).
+    ///
+    /// # Errors
+    /// Nothing is appended: [`Refused::Full`] if a bound would be passed, unless everything is committed;
+    /// [`Refused::NotLeader`], [`Refused::QuorumLost`], [`Refused::Transferring`].
     pub fn propose(
         &mut self,
         now: Time,
         entries: impl IntoIterator<Item = (EntryKind, u32)>,
     ) -> Result<LogId, Refused> {
         self.check_serving(now)?;
-        let max = self.config.uncommitted_bytes_max;
-        let State::Leader(leader) = &mut self.state else {
-            unreachable!("checked above")
-        };
-        if leader.transfer.is_some() {
+        if self.is_transferring() {
             return Err(Refused::Transferring);
         }
-        if leader.uncommitted_bytes >= max {
-            return Err(Refused::Full {
-                what: "uncommitted tail of the log in bytes",
-                max,
-            });
-        }
-        let first = LogId {
-            term: self.term,
-            index: self.log.last().index.next(),
-        };
+        let before = self.log.last().index;
         for (kind, size) in entries {
-            leader.uncommitted_bytes += size as usize;
             self.log.append(EntryMeta {
                 term: self.term,
                 kind,
                 size,
             });
         }
-        Ok(first)
+        if before > self.commit
+            && let Err(full) = self.check_uncommitted()
+        {
+            self.log.truncate(before);
+            return Err(full);
+        }
+        Ok(LogId {
+            term: self.term,
+            index: before.next(),
+        })
+    }
+
+    fn check_uncommitted(&self) -> Result<(), Refused> {
+        let last = self.log.last().index;
+        let bytes = self.log.bytes(self.commit, last);
+        let entries = (last.0 - self.commit.0) as usize;
+        for (what, held, max) in [
+            (
+                "uncommitted tail of the log in bytes",
+                bytes,
+                self.config.uncommitted_bytes_max,
+            ),
+            (
+                "uncommitted tail of the log in entries",
+                entries,
+                self.config.uncommitted_entries_max,
+            ),
+        ] {
+            if held > max {
+                return Err(Refused::Full { what, max });
+            }
+        }
+        Ok(())
     }
 
     /// Ends the turn: moves what is to be sent and answered into `outputs`, in order, and answers
@@ -419,10 +443,6 @@ impl Raft {
             index <= self.log.last().index,
             "{index:?} is beyond the log"
         );
-        if let State::Leader(leader) = &mut self.state {
-            let bytes = self.log.bytes(self.commit, index);
-            leader.uncommitted_bytes = leader.uncommitted_bytes.saturating_sub(bytes);
-        }
         self.commit = index;
     }
 }

@@ -284,7 +284,7 @@ impl Raft {
                     commit: self.commit,
                 };
                 appends.push((*server, append));
-                progress.on_sent(now, last);
+                progress.on_sent(now, last, self.log.bytes(index, last));
             }
         }
         for (server, append) in appends {
@@ -341,6 +341,12 @@ fn next_append(progress: &Progress, log: &Log, config: &Config, now: Time) -> Ne
         }
         Flow::Replicate => {
             let last = batch();
+            let bytes = log.bytes(first.previous(), last);
+            if progress.inflight() > 0
+                && progress.inflight_bytes() + bytes > config.inflight_bytes_max
+            {
+                return Next::Wait { until: Time::NEVER };
+            }
             // A second append goes out beside the first if it is full, or the first is on a long way.
             let ripe = progress
                 .newest_sent()

@@ -233,19 +233,35 @@ fn s5_3_an_acknowledgement_beyond_the_log_is_ignored() {
 fn s5_3_the_uncommitted_tail_is_bounded() {
     let config = Config {
         uncommitted_bytes_max: 25,
+        uncommitted_entries_max: 3,
         ..Config::default()
     };
     let mut leader = Subject::of_with(3, config);
     leader.elect(3);
     leader.hear(2, accepted(2, 2));
-    leader.propose(3);
-    let full = leader.raft.propose(leader.now, [(EntryKind::Command, 1)]);
-    assert!(
-        matches!(full, Err(Refused::Full { max: 25, .. })),
-        "{full:?}"
-    );
-    leader.hear(2, accepted(2, 3));
-    leader.propose(1);
+    let propose = |leader: &mut Subject, sizes: &[u32]| {
+        let entries = sizes.iter().map(|size| (EntryKind::Command, *size));
+        let proposed = leader.raft.propose(leader.now, entries);
+        proposed.map(|first| first.index.0)
+    };
+    let full = |result| matches!(result, Err(Refused::Full { max: 25 | 3, .. }));
+
+    // In bytes: whole or not at all, and to the last one.
+    assert_eq!(propose(&mut leader, &[10, 10]), Ok(3));
+    let terms = leader.terms();
+    assert!(full(propose(&mut leader, &[1, 5])));
+    assert_eq!(leader.terms(), terms, "nothing of it is left");
+    assert_eq!(propose(&mut leader, &[5]), Ok(5));
+    // In entries.
+    leader.hear(2, accepted(2, 4));
+    assert_eq!(propose(&mut leader, &[1, 1]), Ok(6));
+    assert!(full(propose(&mut leader, &[1])));
+    // One larger than the bound is taken once there is nothing before it, or it never could be.
+    leader.hear(2, accepted(2, 6));
+    assert!(full(propose(&mut leader, &[1000])));
+    leader.hear(2, accepted(2, 7));
+    assert_eq!(propose(&mut leader, &[1000]), Ok(8));
+    assert!(full(propose(&mut leader, &[1])));
 }
 
 /// Thesis 10.2.1: the leader sends before its own disk has it; it counts itself only once that
@@ -295,5 +311,18 @@ fn thesis_10_2_2_appends_are_batched_and_pipelined_within_bounds() {
     assert_eq!(appends(&leader.pass(2)).len(), 1);
     leader.propose(1);
     assert_eq!(appends(&leader.pass(10)), [], "three are on their way");
+    assert_eq!(appends(&leader.hear(2, accepted(2, 3))).len(), 1);
+
+    // In bytes as well; an append larger than that goes alone.
+    let config = Config {
+        inflight_bytes_max: 5,
+        ..Config::default()
+    };
+    let mut leader = Subject::of_with(3, config);
+    leader.elect(3);
+    leader.hear(2, accepted(2, 2));
+    assert_eq!(appends(&leader.propose(1)).len(), 1);
+    leader.propose(1);
+    assert_eq!(appends(&leader.pass(10)), [], "10 bytes are on their way");
     assert_eq!(appends(&leader.hear(2, accepted(2, 3))).len(), 1);
 }

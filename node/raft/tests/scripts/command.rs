@@ -149,6 +149,7 @@ fn set(config: &mut Config, name: &str, value: usize) {
         "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
         "log_tail_bytes" => config.log_tail_bytes = value,
         "log_kept_bytes_max" => config.log_kept_bytes_max = value,
+        "inflight_bytes_max" => config.inflight_bytes_max = value,
         "append_entries_max" => config.append_entries_max = value,
         _ => panic!("no such setting: {name}"),
     }
