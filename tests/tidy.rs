@@ -84,6 +84,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["HashMap", "HashSet", "Instant", "SystemTime", "rand::"],
     ),
     (
+        "tests/src/disk",
+        &["HashMap", "HashSet", "Instant", "SystemTime", "rand::"],
+    ),
+    (
         "tests/src/invariants",
         &["HashMap", "HashSet", "Instant", "SystemTime", "rand::"],
     ),

@@ -20,7 +20,8 @@
 //!
 //! # Caveats
 //!
-//! * Memory mode only: there is no disk yet, so a restart is always a new incarnation.
+//! * Memory mode only, so a restart is always a new incarnation. The simulated [`disk`] is under a log
+//!   of the tests' own until there is storage.
 //! * The default profiles never kill the last quorum of incarnations, because that loses data by
 //!   contract. `total-loss` does, and checks that the rest freezes.
 //! * Memory changes by itself only in runs that compact no log: a snapshot of a server whose memory
@@ -28,6 +29,7 @@
 //! * The transport (gRPC) is a model; `tests/process` has the real one.
 
 pub mod clock;
+pub mod disk;
 pub mod invariants;
 pub mod network;
 pub mod profile;
