@@ -208,7 +208,10 @@ impl World {
             possible.push(configuration.clone());
             possible.push(promoted(configuration));
             if let Some(change) = self.change_in_flight() {
-                possible.push(promoted(&changed(configuration, change)));
+                let changed = changed(configuration, change);
+                // Before its learners vote as well: a voter that one of them replaces may be lost.
+                possible.push(promoted(&changed));
+                possible.push(changed);
             }
         }
         possible.iter().all(|configuration| {
