@@ -11,6 +11,10 @@ use crate::raft::{Candidacy, Leader, Raft, State};
 use crate::reads::Reads;
 use crate::types::{ServerId, Term, Time};
 
+/// Part of a heartbeat for which one of two servers that campaign at once goes before: some round trips,
+/// and less than it takes until the other asks again.
+const HEADWAY: u32 = 4;
+
 impl Raft {
     /// Campaigns at once, whatever the leader says (ExRaft's `trigger_election`); voters honour it
     /// although they have a leader. A leader campaigns anew. A no-op on a candidate.
@@ -55,7 +59,7 @@ impl Raft {
             true => self.random.between(heartbeat, 2 * heartbeat),
             false => self.draw_election_timeout(),
         };
-        self.state = State::PreCandidate(self.candidacy(now + pause, is_urgent));
+        self.state = State::PreCandidate(self.candidacy(now, pause, is_urgent));
         self.ask_for_votes(Vote {
             term: self.term.next(),
             last: self.log.last(),
@@ -70,7 +74,7 @@ impl Raft {
         self.enter_term(self.term.next());
         self.vote = Some(self.id);
         let pause = self.draw_candidate_timeout();
-        self.state = State::Candidate(self.candidacy(now + pause, true));
+        self.state = State::Candidate(self.candidacy(now, pause, true));
         self.ask_for_votes(Vote {
             term: self.term,
             last: self.log.last(),
@@ -80,10 +84,11 @@ impl Raft {
         self.count_votes(now);
     }
 
-    fn candidacy(&self, retry_due: Time, is_urgent: bool) -> Candidacy {
+    fn candidacy(&self, now: Time, pause: Duration, is_urgent: bool) -> Candidacy {
         Candidacy {
             votes: BTreeMap::from([(self.id, true)]),
-            retry_due,
+            asked: now,
+            retry_due: now + pause,
             is_urgent,
         }
     }
@@ -109,7 +114,9 @@ impl Raft {
         let is_granted = if self.is_loyal(now, &vote) {
             false
         } else if vote.pre {
-            vote.term > self.term && vote.last >= self.log.last()
+            vote.term > self.term
+                && vote.last >= self.log.last()
+                && !self.goes_before(now, from, &vote)
         } else {
             if vote.term > self.term {
                 self.become_follower(now, vote.term, None);
@@ -141,6 +148,19 @@ impl Raft {
             State::Leader(_) => self.hears_quorum(now),
             State::PreCandidate(_) | State::Candidate(_) => false,
         }
+    }
+
+    /// Whether this server has just asked `from` for the same: of two who are both granted it, with
+    /// equal logs, neither might win the election. The one with the larger id goes before, unless it
+    /// was refused, and no longer than its question can be on the way.
+    fn goes_before(&self, now: Time, from: ServerId, vote: &Vote) -> bool {
+        let State::PreCandidate(candidacy) = &self.state else {
+            return false;
+        };
+        vote.last == self.log.last()
+            && self.id > from
+            && candidacy.votes.get(&from) != Some(&false)
+            && now.since(candidacy.asked) < self.config.heartbeat / HEADWAY
     }
 
     /// At most one vote in a term, and only for a log that is at least as far (paper section 5.4.1).

@@ -68,6 +68,8 @@ pub(crate) struct Follower {
 pub(crate) struct Candidacy {
     /// Answers so far; its own included.
     pub(crate) votes: BTreeMap<ServerId, bool>,
+    /// When it asked for them.
+    pub(crate) asked: Time,
     /// When to try again.
     pub(crate) retry_due: Time,
     /// No leader is disturbed by trying again soon: its process is gone, or there is none.

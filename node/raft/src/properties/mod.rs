@@ -1,5 +1,6 @@
 //! The leaves (`log`, `progress`, `membership`) against slow versions that are easy to read.
 
+mod failover;
 mod log;
 mod membership;
 mod progress;
