@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_proto::kv::kv_server::{Kv, KvServer};
 use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse,
-    RangeRequest, RangeResponse,
+    RangeRequest, RangeResponse, WatchRequest, WatchResponse,
 };
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -71,6 +71,12 @@ impl Kv for Echo {
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        Err(Status::unimplemented(ONLY_PUT_AND_GET))
+    }
+
+    type WatchStream = tokio_stream::Empty<Result<WatchResponse, Status>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         Err(Status::unimplemented(ONLY_PUT_AND_GET))
     }
 

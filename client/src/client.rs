@@ -23,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::range::{Range, rest_after};
 use crate::router::{Kind, Port, Router};
 use crate::session::{Place, Sessions};
+use crate::watch::Watch;
 use crate::write_stream::WriteStream;
 use crate::{Address, Error, Options};
 
@@ -275,6 +276,22 @@ impl Client {
         }
     }
 
+    /// Watches a range from a revision on, at any server and across their failures: every change once,
+    /// in the order of revisions, none left out. 0: from whatever comes next. To follow a state, read
+    /// it, and watch from the revision of the answer plus one. Nothing is sent before
+    /// [`Watch::next`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a range with a `limit` or a `continuation`.
+    pub fn watch(&self, range: Range, start_revision: u64) -> Result<Watch, Error> {
+        if range.limit != 0 || !range.continuation.is_empty() {
+            return Err(Error::invalid(
+                "a watch has no limit and no continuation: name its keys by start and end",
+            ));
+        }
+        Ok(Watch::new(Arc::clone(&self.router), range, start_revision))
+    }
+
     /// Replicates an opaque command of at least one byte and answers with the machine's reply.
     ///
     /// # Errors
@@ -451,7 +468,7 @@ pub(crate) fn check_command(command: Bytes) -> Result<Bytes, Error> {
     Ok(command)
 }
 
-fn kv(channel: Channel) -> KvClient<Channel> {
+pub(crate) fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 

@@ -27,6 +27,12 @@
 //! # }
 //! ```
 //!
+//! # Watching
+//!
+//! [`Client::watch`] tells what changes in a range of keys from a revision on, and goes on at another
+//! server when its own is lost. If it lags behind what servers keep, it ends with `COMPACTED`: read the
+//! keys anew, and watch from the revision after that of the answer.
+//!
 //! # What is sent again
 //!
 //! Everything, until [`Options::timeout`] has passed. Writes go in a session (`docs/sessions.md`), which
@@ -52,6 +58,7 @@ pub mod load;
 mod range;
 mod router;
 mod session;
+mod watch;
 mod write_stream;
 
 pub use kontiki_proto as proto;
@@ -65,4 +72,5 @@ pub use error::{Error, local_reason};
 pub use range::{Range, prefix_end};
 pub use router::Options;
 pub use session::Place;
+pub use watch::Watch;
 pub use write_stream::{WriteStream, Written};

@@ -126,10 +126,13 @@ impl Router {
 
     /// Where the next attempt goes: to the leader, or to the endpoints in turn.
     pub fn target(&self) -> Address {
-        self.leader().unwrap_or_else(|| {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            self.endpoints[turn % self.endpoints.len()].clone()
-        })
+        self.leader().unwrap_or_else(|| self.next_endpoint())
+    }
+
+    /// The endpoints in turn.
+    pub fn next_endpoint(&self) -> Address {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.endpoints[turn % self.endpoints.len()].clone()
     }
 
     /// A connection to a server, for a stream; drop it with [`Router::disconnect`] when it breaks.
@@ -226,11 +229,8 @@ impl Router {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let next = || {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            self.endpoints[turn % self.endpoints.len()].clone()
-        };
         let deadline = Instant::now() + timeout;
+        let next = || self.next_endpoint();
         self.repeat(deadline, next, kind, send, |_, _| false).await
     }
 
@@ -430,7 +430,7 @@ impl Router {
 }
 
 /// Codes that the same request will meet again, whoever gives them.
-fn is_final(code: Code) -> bool {
+pub(crate) fn is_final(code: Code) -> bool {
     matches!(
         code,
         Code::Unimplemented

@@ -249,3 +249,70 @@ async fn completions_are_printed() {
     assert_eq!(got.status.code(), Some(0));
     assert!(text(&got.stdout).contains("transfer-leadership"));
 }
+
+#[tokio::test]
+async fn changes_are_printed_a_line_each() {
+    use kontiki_client::proto::kv::{Event, KeyValue, WatchResponse};
+    let event = |kind, at, value: &'static [u8]| Event {
+        kind,
+        kv: Some(KeyValue {
+            key: "k\t1".into(),
+            value: value.into(),
+            create_revision: 3,
+            mod_revision: at,
+        }),
+    };
+    let says = |revision, events| WatchResponse {
+        cluster_id: "c1".into(),
+        revision,
+        events,
+    };
+    let script = || {
+        let says = vec![
+            says(2, vec![]),
+            says(4, vec![event(1, 3, b"v\xff"), event(2, 4, b"")]),
+            says(
+                6,
+                vec![event(1, 5, b"w"), event(1, 6, b"more than asked for")],
+            ),
+        ];
+        (says, None)
+    };
+    let server = Server::default();
+    server.state.lock().unwrap().watches = [script(), script()].into();
+    let endpoint = server.serve().await;
+    let watch = ["watch", "k", "--from", "3", "--count", "3"];
+    let got = kontiki(&endpoint, &watch, None).await;
+    assert_eq!(got.status.code(), Some(0), "{}", text(&got.stderr));
+    assert_eq!(
+        text(&got.stdout),
+        "3\tput\tk\\t1\tv\\xff\n4\tdelete\tk\\t1\n5\tput\tk\\t1\tw\n"
+    );
+    let json = [&watch[..], &["-o", "json"]].concat();
+    let got = kontiki(&endpoint, &json, None).await;
+    let lines: Vec<_> = text(&got.stdout).lines().collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"create_revision":3,"key":"k\t1","kind":"put","mod_revision":3,"value_hex":"76ff"}"#,
+            r#"{"key":"k\t1","kind":"delete","mod_revision":4}"#,
+            r#"{"create_revision":3,"key":"k\t1","kind":"put","mod_revision":5,"value":"w"}"#,
+        ]
+    );
+    let asked = server.state.lock().unwrap().watched.clone();
+    assert_eq!(
+        (&asked[0].start[..], &asked[0].end[..]),
+        (&b"k"[..], &b"l"[..])
+    );
+    assert_eq!(asked[0].start_revision, 3);
+
+    let gone = common::failed(Code::OutOfRange, "COMPACTED", None);
+    server.state.lock().unwrap().watches = [(vec![], Some(gone))].into();
+    let got = kontiki(&endpoint, &watch, None).await;
+    assert_eq!(got.status.code(), Some(1));
+    assert!(
+        text(&got.stderr).contains("kontiki range"),
+        "{}",
+        text(&got.stderr)
+    );
+}

@@ -17,6 +17,7 @@ use crate::driver::{Answer, Input, Refusal, Standing};
 use crate::ending::Ending;
 use crate::machine::Version;
 use crate::metrics::Metrics;
+use crate::watching::Watching;
 
 /// What a request came to.
 pub type Outcome = Result<Answer, Refusal>;
@@ -78,6 +79,8 @@ pub struct Inner {
     pub limits: Limits,
     /// Bounds of sessions.
     pub sessions: SessionSettings,
+    /// Who watches the machine.
+    pub watching: Watching,
     /// Name of the machine.
     pub machine: &'static str,
     /// Versions of it that this program runs.
@@ -121,6 +124,8 @@ pub struct HandleParts {
     pub limits: Limits,
     /// Bounds of sessions.
     pub sessions: SessionSettings,
+    /// Who watches the machine.
+    pub watching: Watching,
     /// Name of the machine.
     pub machine: &'static str,
     /// Versions of it that this program runs.
@@ -145,6 +150,7 @@ impl Handle {
             book: parts.book,
             limits: parts.limits,
             sessions: parts.sessions,
+            watching: parts.watching,
             machine: parts.machine,
             versions: parts.versions,
             metrics: parts.metrics,

@@ -49,6 +49,7 @@ mod introduce;
 mod server;
 mod shutdown;
 mod telemetry;
+mod watching;
 
 pub use address_book::{AddressBook, ServerRef};
 pub use config::Config;

@@ -1,6 +1,8 @@
 //! The node thread: client requests, the driver and the streams between servers on one runtime of
 //! one thread, so that no step of a write crosses a thread.
 
+mod away;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,13 +26,16 @@ use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, St
 use crate::effects::EffectThread;
 use crate::ending::Ending;
 use crate::handle::{Failure, Handle, HandleParts, Reply};
-use crate::host::{Done, Host, Job, Worker};
+use crate::host::{Done, Worker};
 use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
 use crate::machine::{StateMachine, StopReason};
 use crate::metrics::Metrics;
 use crate::peer::{LinkEvent, Links, PeerService, message_bytes_max};
 use crate::shutdown::hand_over;
+use crate::watching::Watching;
+
+use away::{go_away, next_done};
 
 /// Inputs of one turn; the rest is the next turn's.
 const TURN_INPUTS_MAX: usize = 8192;
@@ -73,7 +78,7 @@ impl Node {
     ///
     /// # Errors
     /// The operating system refuses a thread, or a listener cannot be used.
-    pub fn start(parts: NodeParts) -> std::io::Result<Self> {
+    pub fn start(mut parts: NodeParts) -> std::io::Result<Self> {
         let (standing, standing_seen) = watch::channel(Standing {
             role: Role::Joiner,
             term: Term(0),
@@ -86,6 +91,7 @@ impl Node {
             book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
             limits: parts.config.limits,
             sessions: parts.config.sessions,
+            watching: Watching::new(parts.config.watch, standing_seen.clone()),
             machine,
             versions: parts.machine.versions(),
             initial_config: parts.embedded.clone().unwrap_or_default(),
@@ -93,6 +99,7 @@ impl Node {
             ending: Ending::default(),
             inputs,
         });
+        parts.machine.observe(handle.watching.history().clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -365,6 +372,7 @@ impl Loop {
             metrics.observe_stage(Stage::Replied, clock::now().since(now));
         }
         self.handle.turned.store(now.0, Relaxed);
+        self.handle.watching.wake();
         self.describe();
         deadline
     }
@@ -437,11 +445,15 @@ impl Loop {
             tracing::info!(%cluster, "belongs to a cluster");
         }
         self.handle.set_ready(status.ready);
+        self.handle
+            .watching
+            .set_quarantine(status.quarantine.as_ref());
         self.links
             .keep(&status.configuration.configuration.servers(), now);
         self.introduce(&status);
         let metrics = &self.handle.metrics;
         metrics.observe(&status, now, self.silent);
+        metrics.observe_watches(&self.handle.watching);
         let counted = *self.driver.counters();
         metrics.add_counters(&self.counted, &counted);
         self.counted = counted;
@@ -464,27 +476,6 @@ impl Loop {
         let servers: Vec<_> = servers.into_iter().map(|id| book.find(id)).collect();
         let handle = self.handle.clone();
         tokio::spawn(async move { introduce(&handle, &servers).await });
-    }
-}
-
-/// The next job that the machine's thread has done; never, if it has none.
-async fn next_done(done: &mut Option<mpsc::Receiver<Done<Reply>>>) -> Option<Done<Reply>> {
-    match done {
-        Some(done) => done.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Has a long job done off the node thread, and brings the host back.
-async fn go_away(handle: Handle, mut host: Box<Host>, job: Job<Reply>) {
-    let work = move || {
-        let done = host.run(job);
-        Input::Back(host, done)
-    };
-    match tokio::task::spawn_blocking(work).await {
-        // The node may have ended meanwhile.
-        Ok(back) => drop(handle.submit_from_peer(back).await),
-        Err(error) => tracing::error!(%error, "the machine is lost"),
     }
 }
 

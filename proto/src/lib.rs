@@ -69,6 +69,8 @@ pub mod reason {
     pub const INVALID: &str = "INVALID";
     /// The continuation token of a range was changed or cut short.
     pub const BAD_CONTINUATION: &str = "BAD_CONTINUATION";
+    /// The revision is not kept for watchers any more; the metadata name the oldest that is.
+    pub const COMPACTED: &str = "COMPACTED";
     /// Above the bound in bytes.
     pub const TOO_LARGE: &str = "TOO_LARGE";
     /// The `kv` service on a server whose machine is another.
@@ -115,4 +117,9 @@ pub mod metadata {
     pub const LEADER_ADDRESS: &str = "leader_address";
     /// Peer and admin address of the leader, HOST:PORT.
     pub const LEADER_PEER_ADDRESS: &str = "leader_peer_address";
+    /// Of a watch that ended: the revision through which it was complete. It is resumed, at any
+    /// server of the cluster, from the next one.
+    pub const COMPLETE_REVISION: &str = "complete_revision";
+    /// The oldest revision that can be watched at this server.
+    pub const OLDEST_REVISION: &str = "oldest_revision";
 }

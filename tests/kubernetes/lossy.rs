@@ -8,7 +8,7 @@ use anyhow::Result;
 use kontiki_client::proto::kv::kv_server::{Kv, KvServer};
 use kontiki_client::proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse,
+    RangeResponse, WatchRequest, WatchResponse,
 };
 use kontiki_client::proto::{ERROR_DOMAIN, metadata, reason};
 use kontiki_client::{Client, Consistency, Error};
@@ -172,6 +172,12 @@ impl Kv for Service {
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        Err(Status::unimplemented("not through the proxy"))
+    }
+
+    type WatchStream = futures::stream::Empty<Result<WatchResponse, Status>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         Err(Status::unimplemented("not through the proxy"))
     }
 

@@ -68,6 +68,8 @@ pub enum Command {
     Delete(Delete),
     /// List keys and values in byte order
     Range(Range),
+    /// Print what changes in keys, as it changes, until interrupted
+    Watch(Watch),
     /// Replicate an opaque command, whatever the state machine
     Write(Write),
     /// Ask the state machine an opaque query
@@ -162,6 +164,20 @@ pub struct Range {
     /// What any one server has applied, however old
     #[arg(long)]
     pub stale: bool,
+}
+
+/// In a table a change is a line: revision, `put` or `delete`, key, value, with tabs between. In json it
+/// is a line as well, one object; in yaml a document.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Keys that begin so; all without it
+    pub prefix: Option<OsString>,
+    /// From this revision on, if servers still keep it; from now on without it
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..u64::MAX))]
+    pub from: Option<u64>,
+    /// End after this many changes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,8 @@ pub enum Failure {
         /// Where it is; `None`: it is not there.
         current: Option<u64>,
     },
+    /// A watch ended; it was complete through this revision.
+    Watch { error: Error, complete: Option<u64> },
     /// Something here, before or after the cluster was asked.
     Local { message: String },
     /// An argument that only made sense of itself.
@@ -30,8 +32,15 @@ impl Failure {
     /// The exit status, as `--help` documents it.
     pub fn status(&self) -> u8 {
         match self {
-            Failure::Client(Error::Failed { .. }) | Failure::Local { .. } => 1,
-            Failure::Client(Error::Invalid { .. }) | Failure::Usage { .. } => 2,
+            Failure::Watch {
+                error: Error::Invalid { .. },
+                ..
+            }
+            | Failure::Client(Error::Invalid { .. })
+            | Failure::Usage { .. } => 2,
+            Failure::Client(Error::Failed { .. })
+            | Failure::Watch { .. }
+            | Failure::Local { .. } => 1,
             Failure::NotFound { .. } => 3,
             Failure::Client(Error::Unknown { .. }) => 4,
             Failure::Mismatch { .. } => 5,
@@ -47,6 +56,21 @@ impl fmt::Display for Failure {
                 match advice(error) {
                     Some(advice) => write!(f, "\n  {advice}"),
                     None => Ok(()),
+                }
+            }
+            Failure::Watch { error, complete } => {
+                write!(f, "{error}")?;
+                match (error.reason(), complete) {
+                    (Some(reason::COMPACTED), _) => f.write_str(
+                        "\n  list the keys with `kontiki range --output json`, and watch --from its \
+                         revision + 1",
+                    ),
+                    (_, Some(complete)) => write!(
+                        f,
+                        "\n  it is complete through revision {complete}; go on with --from {}",
+                        complete + 1
+                    ),
+                    (_, None) => Ok(()),
                 }
             }
             Failure::NotFound { key } => write!(f, "not found: there is no key `{key}`"),

@@ -170,7 +170,7 @@ fn consistency(stale: bool) -> Consistency {
     }
 }
 
-fn key_value(kv: &KeyValue) -> Map<String, Value> {
+pub(super) fn key_value(kv: &KeyValue) -> Map<String, Value> {
     let mut map = Map::new();
     set(&mut map, "key", &kv.key);
     set(&mut map, "value", &kv.value);

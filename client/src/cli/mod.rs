@@ -9,6 +9,7 @@ mod inspect;
 mod kv;
 mod load;
 mod shown;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ async fn answer(arguments: Arguments) -> Result<Shown, Failure> {
         Command::Get(get) => kv::get(&client()?, get).await,
         Command::Delete(delete) => kv::delete(&writer(delete.once)?, delete).await,
         Command::Range(range) => kv::range(&client()?, range).await,
+        Command::Watch(watch) => watch::run(&client()?, watch, arguments.output).await,
         Command::Write(write) => kv::write(&writer(write.once)?, write).await,
         Command::Read(read) => kv::read(&client()?, read).await,
         Command::Status => admin::status(&admin()?).await,
@@ -86,12 +88,18 @@ fn completions(shell: clap_complete::Shell) -> Shown {
 
 /// Writes to stdout; a reader that has gone away is no failure.
 fn print(text: &[u8]) -> Result<(), Failure> {
+    print_more(text).map(|_| ())
+}
+
+/// The same. `false`: the reader has gone away.
+fn print_more(text: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Local {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Local {
             message: format!("cannot write the answer to stdout: {error}"),
         }),
-        _ => Ok(()),
     }
 }
 

@@ -41,6 +41,10 @@ pub struct State {
     /// Store without these in what it reads.
     pub loses: Vec<Vec<u8>>,
     pub stale_reads: u64,
+    /// Watches in the order in which they are asked for: what each says, and how it ends; `None`: not.
+    pub watches: VecDeque<(Vec<WatchResponse>, Option<Status>)>,
+    /// What they asked.
+    pub watched: Vec<WatchRequest>,
 }
 
 impl State {
@@ -192,6 +196,24 @@ impl Kv for Server {
             deleted,
             revision: state.revision,
             ..DeleteResponse::default()
+        }))
+    }
+
+    type WatchStream = futures::stream::BoxStream<'static, Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        use futures::StreamExt;
+        use futures::stream::{iter, pending};
+        let mut state = self.state.lock().unwrap();
+        state.watched.push(request.into_inner());
+        let (says, end) = state.watches.pop_front().unwrap_or_default();
+        let says = iter(says).map(Ok);
+        Ok(Response::new(match end {
+            Some(status) => says.chain(iter([Err(status)])).boxed(),
+            None => says.chain(pending()).boxed(),
         }))
     }
 

@@ -78,6 +78,29 @@ pub enum ApiError {
         /// The token's.
         theirs: ClusterId,
     },
+    /// A watch wants what is not kept any more.
+    #[error(
+        "revision {next} is not kept any more; the oldest that can be watched at this server is \
+         {oldest}: ask another server, or read the keys and watch from the revision after that of \
+         the answer"
+    )]
+    Compacted {
+        /// What it wants next.
+        next: u64,
+        /// What it could have.
+        oldest: u64,
+    },
+    /// A watch was complete so far, and is not served here any more.
+    #[error(
+        "{why}; the watch is complete through revision {complete}: resume it from revision {} at \
+         another server", .complete + 1
+    )]
+    WatchEnded {
+        /// Every event through here was sent.
+        complete: u64,
+        /// Why it ends.
+        why: Failure,
+    },
     /// The machine's answer is not what the service expects.
     #[error("the machine gave an answer that is none of {0}")]
     BadAnswer(&'static str),
@@ -122,6 +145,15 @@ impl ApiError {
         {
             name_leader(&mut details, *leader, book);
         }
+        let revisions = match self {
+            Self::Compacted { next, oldest } => [Some(next - 1), Some(*oldest)],
+            Self::WatchEnded { complete, .. } => [Some(*complete), None],
+            _ => [None, None],
+        };
+        let keys = [metadata::COMPLETE_REVISION, metadata::OLDEST_REVISION];
+        for (key, revision) in keys.into_iter().zip(revisions) {
+            details.extend(revision.map(|revision| (key.into(), revision.to_string())));
+        }
         Parts {
             code,
             message: self.to_string(),
@@ -142,6 +174,8 @@ impl ApiError {
             }
             Self::ContinuationOf { .. } => (Code::InvalidArgument, reason::WRONG_CLUSTER, Failed),
             Self::BadAnswer(_) => (Code::Internal, reason::REFUSED_BY_MACHINE, Unknown),
+            Self::Compacted { .. } => (Code::OutOfRange, reason::COMPACTED, Failed),
+            Self::WatchEnded { why, .. } => Self::Read(why.clone()).classify(),
             Self::Write(failure) | Self::Read(failure) | Self::Admin(failure) => match failure {
                 Failure::Refused(refusal) => classify_refusal(refusal),
                 Failure::Stopping => (Code::Unavailable, reason::STOPPING, Failed),

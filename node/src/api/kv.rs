@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kontiki_proto::kv::kv_server::Kv;
 use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse,
-    RangeRequest, RangeResponse,
+    RangeRequest, RangeResponse, WatchRequest,
 };
 use kontiki_raft::ClusterId;
 use tonic::{Request, Response, Status};
@@ -13,6 +13,7 @@ use super::bounds;
 use super::continuation::Continuation;
 use super::data::{data_patience, finish, read, write};
 use super::error::ApiError;
+use super::watch::{self, Watch};
 use crate::driver::Refusal;
 use crate::handle::{Failure, Handle};
 use crate::machine::kv::{
@@ -236,5 +237,18 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         finish(&self.handle, Method::Range, self.range(request).await)
+    }
+
+    type WatchStream = watch::Responses;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let opened = self.check_machine().and_then(|()| {
+            let cluster = self.cluster()?;
+            Watch::open(self.handle.clone(), cluster, request.into_inner())
+        });
+        finish(&self.handle, Method::Watch, opened.map(Watch::run))
     }
 }

@@ -10,6 +10,7 @@ mod kv;
 mod probe;
 mod stream;
 mod text;
+mod watch;
 
 pub use admin::AdminService;
 pub use data::DataService;

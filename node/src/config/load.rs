@@ -88,6 +88,7 @@ impl Config {
         self.check_raft(source)?;
         self.check_limits(source)?;
         self.check_sessions(source)?;
+        self.check_watch(source)?;
         let level = &self.log.level;
         source.require(
             level.parse::<tracing_subscriber::EnvFilter>().is_ok() && !level.is_empty(),
@@ -156,6 +157,32 @@ impl Config {
                 16 << 20,
             ),
             ("sessions.bytesMax", sessions.bytes_max, 1 << 16, 1 << 34),
+        ] {
+            source.range(field, value, least, most)?;
+        }
+        Ok(())
+    }
+
+    fn check_watch(&self, source: &Source<'_>) -> Result<(), ConfigError> {
+        let watch = &self.watch;
+        let (bytes, events) = (watch.history_bytes_max, watch.history_events_max);
+        let watchers = watch.watchers_max as u64;
+        for (field, value, least, most) in [
+            ("watch.historyBytesMax", bytes as u64, 1 << 10, 1 << 36),
+            ("watch.historyEventsMax", events as u64, 1, 1 << 28),
+            ("watch.watchersMax", watchers, 0, 1 << 16),
+            (
+                "watch.progressMilliseconds",
+                watch.progress_milliseconds,
+                10,
+                3_600_000,
+            ),
+            (
+                "watch.leaderlessMillisecondsMax",
+                watch.leaderless_milliseconds_max,
+                10,
+                3_600_000,
+            ),
         ] {
             source.range(field, value, least, most)?;
         }

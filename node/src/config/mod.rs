@@ -3,6 +3,7 @@
 mod cli;
 mod error;
 mod load;
+mod watch;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ pub use cli::Cli;
 pub use error::ConfigError;
 pub(crate) use load::is_address;
 use serde::{Deserialize, Serialize};
+pub use watch::WatchSettings;
 
 use crate::driver::{CheckpointConfig, DriverConfig, SessionBounds, SnapshotSettings};
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds of sessions, which this server applies to the whole cluster while it leads.
     pub sessions: SessionSettings,
+    /// Bounds of watches (`Kv.Watch`) on this server.
+    pub watch: WatchSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -50,6 +54,7 @@ impl Default for Config {
             dirty_read: true,
             limits: Limits::default(),
             sessions: SessionSettings::default(),
+            watch: WatchSettings::default(),
             log: LogSettings::default(),
         }
     }

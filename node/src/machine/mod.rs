@@ -1,6 +1,7 @@
 //! What is replicated: the trait that a machine of one's own implements, and the machines shipped.
 
 pub mod counter;
+pub mod history;
 pub mod kv;
 
 mod effects;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use kontiki_raft::{Configuration, LogId, Role};
 
 pub use effects::{Effect, Effects};
+pub use history::History;
 pub use typed::{Typed, TypedMachine};
 pub use view::{BytesView, View};
 
@@ -196,6 +198,11 @@ pub trait StateMachine: Send {
     fn validator(&self) -> Validator {
         Arc::new(|_, _| Ok(()))
     }
+
+    /// Where to put what [`apply`](Self::apply) changes, for those who watch this server. Called once,
+    /// before anything else. Nothing that the machine does may depend on it: it is this server's own,
+    /// and not replicated. Only `kv` is watched over gRPC (`Kv.Watch`).
+    fn observe(&mut self, history: History) {}
 
     /// Applies a batch of committed commands in order, under the version in force at all of them; one
     /// reply for each, in the same order.

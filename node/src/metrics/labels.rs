@@ -31,6 +31,7 @@ methods! {
     Get "kontiki.kv.v1.Kv/Get"
     Delete "kontiki.kv.v1.Kv/Delete"
     Range "kontiki.kv.v1.Kv/Range"
+    Watch "kontiki.kv.v1.Kv/Watch"
     Bootstrap "kontiki.v1.Admin/Bootstrap"
     Activate "kontiki.v1.Admin/Activate"
     AddServer "kontiki.v1.Admin/AddServer"

@@ -2,6 +2,7 @@
 
 mod labels;
 mod snapshots;
+mod watches;
 
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use tonic::Code;
 use crate::address_book::ServerRef;
 use crate::driver::{Counters, Stage, Status};
 use crate::peer::Lane;
+use crate::watching::Watching;
 
 use snapshots::SnapshotMetrics;
+use watches::WatchMetrics;
 
 use labels::{DROPPED, EFFECTED, ROLES, STAGES};
 pub use labels::{Dropped, Effected, Method};
@@ -36,6 +39,7 @@ pub struct Metrics {
     standing: StandingGauges,
     totals: Totals,
     snapshots: SnapshotMetrics,
+    watches: WatchMetrics,
     pending: IntGauge,
     committed: IntCounter,
     failed: IntCounter,
@@ -186,6 +190,7 @@ impl Metrics {
             standing: StandingGauges::new(&add),
             totals: Totals::new(&add),
             snapshots: SnapshotMetrics::new(&add),
+            watches: WatchMetrics::new(&add),
             pending: add.gauge(
                 "kontiki_proposals_pending",
                 "Writes that wait for their outcome.",
@@ -331,6 +336,16 @@ impl Metrics {
             Role::Leader => margin(status, &configuration.configuration, now, silent) as f64,
             _ => f64::NAN,
         });
+    }
+
+    /// Takes over who watches, and what is kept for them.
+    pub fn observe_watches(&self, watching: &Watching) {
+        self.watches.observe(watching);
+    }
+
+    /// Counts changes sent to a watcher.
+    pub fn count_watch_events(&self, count: usize) {
+        self.watches.count_events(count);
     }
 
     /// All metrics in the text format of Prometheus.

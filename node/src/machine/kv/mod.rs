@@ -20,8 +20,9 @@ pub use codec::{
 };
 use key::Key;
 
+use super::history::{Change, Recent};
 use super::{
-    Command, Effects, Place, Refused, RestoreError, StateMachine, Validator, Version, View,
+    Command, Effects, History, Place, Refused, RestoreError, StateMachine, Validator, Version, View,
 };
 
 /// Bytes of a record before its value: the two revisions.
@@ -44,6 +45,8 @@ pub struct Kv {
     revision: u64,
     /// See [`StateMachine::size`].
     size: usize,
+    /// Told what changes; no part of the state.
+    history: Option<History>,
 }
 
 fn revisions(record: &[u8]) -> (u64, u64) {
@@ -78,32 +81,55 @@ impl Kv {
         (modified != wanted).then(|| codec::mismatch_reply(self.revision, found))
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8], if_mod_revision: Option<u64>) -> Vec<u8> {
+    fn put(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        if_mod_revision: Option<u64>,
+        recent: Option<&mut Recent>,
+    ) -> Vec<u8> {
         if let Some(reply) = self.mismatch(key, if_mod_revision) {
             return reply;
         }
         self.revision += 1;
-        match self.records.get_mut(key) {
-            Some(old) => match Arc::get_mut(old).filter(|old| old.len() == HEAD + value.len()) {
-                Some(bytes) => {
-                    bytes[8..HEAD].copy_from_slice(&self.revision.to_le_bytes());
-                    bytes[HEAD..].copy_from_slice(value);
+        let create_revision = match self.records.get_mut(key) {
+            Some(old) => {
+                let (create, _) = revisions(old);
+                match Arc::get_mut(old).filter(|old| old.len() == HEAD + value.len()) {
+                    Some(bytes) => {
+                        bytes[8..HEAD].copy_from_slice(&self.revision.to_le_bytes());
+                        bytes[HEAD..].copy_from_slice(value);
+                    }
+                    None => {
+                        self.size = self.size + HEAD + value.len() - old.len();
+                        *old = record(create, self.revision, value);
+                    }
                 }
-                None => {
-                    self.size = self.size + HEAD + value.len() - old.len();
-                    *old = record(revisions(old).0, self.revision, value);
-                }
-            },
+                create
+            }
             None => {
                 let record = record(self.revision, self.revision, value);
                 self.size += size_of_record(key, &record);
                 self.records.insert(Key::new(key), record);
+                self.revision
             }
+        };
+        if let Some(recent) = recent {
+            let change = Change::Put {
+                create_revision,
+                value,
+            };
+            recent.push(key, change);
         }
         codec::put_reply(self.revision)
     }
 
-    fn delete(&mut self, key: &[u8], if_mod_revision: Option<u64>) -> Vec<u8> {
+    fn delete(
+        &mut self,
+        key: &[u8],
+        if_mod_revision: Option<u64>,
+        recent: Option<&mut Recent>,
+    ) -> Vec<u8> {
         if let Some(reply) = self.mismatch(key, if_mod_revision) {
             return reply;
         }
@@ -111,6 +137,11 @@ impl Kv {
         let deleted = self.records.remove(key);
         if let Some(record) = &deleted {
             self.size -= size_of_record(key, record);
+        }
+        match (recent, &deleted) {
+            (Some(recent), Some(_)) => recent.push(key, Change::Delete),
+            (Some(recent), None) => recent.push_nothing(),
+            (None, _) => {}
         }
         KvReply::Delete {
             deleted: deleted.is_some(),
@@ -183,7 +214,14 @@ impl StateMachine for Kv {
         Arc::new(|_, command| validate(command))
     }
 
+    fn observe(&mut self, history: History) {
+        history.write().begin(self.revision);
+        self.history = Some(history);
+    }
+
     fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
+        let history = self.history.clone();
+        let mut recent = history.as_ref().map(History::write);
         let mut replies = Vec::with_capacity(batch.len());
         for command in batch {
             replies.push(match KvCommand::decode(command.bytes) {
@@ -191,11 +229,11 @@ impl StateMachine for Kv {
                     key,
                     value,
                     if_mod_revision,
-                }) => self.put(key, value, if_mod_revision),
+                }) => self.put(key, value, if_mod_revision, recent.as_deref_mut()),
                 Some(KvCommand::Delete {
                     key,
                     if_mod_revision,
-                }) => self.delete(key, if_mod_revision),
+                }) => self.delete(key, if_mod_revision, recent.as_deref_mut()),
                 None => KvReply::Unknown("not a command of the kv machine".into()).encode(),
             });
         }
@@ -217,7 +255,17 @@ impl StateMachine for Kv {
     }
 
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
-        *self = snapshot::read(reader)?;
+        let history = self.history.take();
+        match snapshot::read(reader) {
+            Ok(kv) => *self = kv,
+            Err(error) => {
+                self.history = history;
+                return Err(error);
+            }
+        }
+        if let Some(history) = history {
+            self.observe(history);
+        }
         Ok(())
     }
 

@@ -127,7 +127,12 @@ mod tests {
                 at * 7919 % 10_007,
                 width = 5 + at as usize % 40
             );
-            kv.put(key.as_bytes(), &vec![at as u8; at as usize % 300], None);
+            kv.put(
+                key.as_bytes(),
+                &vec![at as u8; at as usize % 300],
+                None,
+                None,
+            );
         }
         kv
     }
@@ -168,15 +173,20 @@ mod tests {
         let mut at = 0_u32;
         while view.write(&mut out, 1000) {
             at += 1;
-            kv.put(format!("new {at}").as_bytes(), b"later", None);
+            kv.put(format!("new {at}").as_bytes(), b"later", None, None);
             let some = kv
                 .records
                 .iter()
                 .nth(at as usize)
                 .map(|(key, _)| key.clone());
-            kv.put(some.expect("there are many").as_bytes(), b"changed", None);
+            kv.put(
+                some.expect("there are many").as_bytes(),
+                b"changed",
+                None,
+                None,
+            );
             let last = kv.records.get_max().expect("there are many").0.clone();
-            kv.delete(last.as_bytes(), None);
+            kv.delete(last.as_bytes(), None, None);
         }
         assert_eq!(out, whole);
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kontiki_raft::LogId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::machine::history::{HistoryBounds, KeyRange, ReadBounds};
 
 fn write(kv: &mut Kv, command: KvCommand<'_>) -> KvReply {
     let bytes = command.encode();
@@ -214,4 +216,70 @@ fn a_missing_key_is_no_error() {
         record: None,
     };
     assert_eq!(ask(&kv, KvQuery::Get { key: b"k" }), missing);
+}
+
+/// What a watcher of all keys gets from a revision on: (revision, key, created, value; deleted if none).
+fn watched(history: &History, from: u64) -> Vec<(u64, Bytes, u64, Option<Bytes>)> {
+    let bounds = ReadBounds {
+        revisions_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+    let read = history.read(from, &KeyRange::default(), bounds);
+    let events = read.expect("kept").events.into_iter();
+    events
+        .map(|event| match event.change {
+            Change::Put {
+                create_revision,
+                value,
+            } => (event.revision, event.key, create_revision, Some(value)),
+            Change::Delete => (event.revision, event.key, 0, None),
+        })
+        .collect()
+}
+
+#[test]
+fn watchers_are_told_what_was_changed_and_nothing_else() {
+    let history = History::new(HistoryBounds {
+        events_max: 100,
+        bytes_max: 1 << 20,
+    });
+    let mut kv = Kv::default();
+    kv.observe(history.clone());
+    write(&mut kv, put(b"a", b"1"));
+    let wrong = KvCommand::Put {
+        key: b"a",
+        value: b"no",
+        if_mod_revision: Some(7),
+    };
+    assert!(matches!(write(&mut kv, wrong), KvReply::Mismatch { .. }));
+    write(&mut kv, put(b"a", b"2"));
+    for _ in 0..2 {
+        let delete = KvCommand::Delete {
+            key: b"a",
+            if_mod_revision: None,
+        };
+        // The second finds nothing: a revision without an event.
+        write(&mut kv, delete);
+    }
+    write(&mut kv, put(b"a", b"3"));
+    let told = [
+        (1, "a".into(), 1, Some("1".into())),
+        (2, "a".into(), 1, Some("2".into())),
+        (3, "a".into(), 0, None),
+        (5, "a".into(), 5, Some("3".into())),
+    ];
+    assert_eq!(watched(&history, 1), told);
+    assert_eq!(history.revision(), kv.revision);
+
+    // A snapshot that is no snapshot leaves the history as it is; one that is one ends it.
+    let broken = kv.restore(1, &mut &b"\0\0"[..]);
+    broken.expect_err("too short");
+    write(&mut kv, put(b"b", b"4"));
+    assert_eq!(watched(&history, 1).len(), 5);
+    let mut state = Vec::new();
+    assert!(!kv.snapshot().write(&mut state, usize::MAX));
+    kv.restore(1, &mut &state[..]).expect("its own state");
+    assert_eq!(history.bytes(), 0);
+    write(&mut kv, put(b"c", b"5"));
+    assert_eq!(watched(&history, 7), [(7, "c".into(), 7, Some("5".into()))]);
 }
