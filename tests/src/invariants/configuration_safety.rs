@@ -1,10 +1,11 @@
 //! No two disjoint quorums can both commit: when a leader appends a configuration, the one before it
 //! is committed, so is an entry of the leader's own term (Ongaro 2015), and every quorum of the one
-//! meets every quorum of the other. The bootstrap configuration has nothing before it.
+//! meets every quorum of the other. The bootstrap configuration has nothing before it. Only a learner
+//! that was to vote, and has a log, becomes a voter.
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Configuration, Index, LogId};
+use kontiki_raft::{Configuration, Index, LogId, Purpose};
 
 use super::quorum::always_meet;
 use super::{Invariant, Ledger, Turn};
@@ -78,6 +79,24 @@ impl ConfigurationSafety {
             let (one, other) = (&before.configuration, &after.configuration);
             return Err(format!("quorums of {one:?} and {other:?} may be disjoint"));
         }
-        Ok(())
+        new_voters_were_learners(&before.configuration, &after.configuration, ledger)
     }
+}
+
+fn new_voters_were_learners(
+    before: &Configuration,
+    after: &Configuration,
+    ledger: &Ledger,
+) -> Result<(), String> {
+    for voter in after.voters.difference(&before.voters) {
+        match before.learners.get(voter) {
+            Some(Purpose::Join | Purpose::Replace(_)) => {}
+            was => return Err(format!("{voter} was made a voter, and was {was:?}")),
+        }
+        let seen = ledger.servers.get(voter);
+        if seen.is_none_or(|seen| seen.log.is_empty()) {
+            return Err(format!("{voter} was made a voter without a log"));
+        }
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ mod exactly_once;
 mod genuine_quorum;
 mod leader_append_only;
 mod leader_completeness;
+mod leadership;
 mod ledger;
 mod linearizable;
 mod log_matching;
@@ -70,6 +71,7 @@ impl Default for Checker {
             invariants: vec![
                 Box::<monotonic::Monotonic>::default(),
                 Box::<election_safety::ElectionSafety>::default(),
+                Box::<leadership::Leadership>::default(),
                 Box::<single_vote::SingleVote>::default(),
                 Box::<log_matching::LogMatching>::default(),
                 Box::<leader_append_only::LeaderAppendOnly>::default(),
