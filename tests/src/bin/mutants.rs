@@ -76,7 +76,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             }
         };
         println!(
-            "{name:<48} {line} ({:.0} s)",
+            "{name:<58} {line} ({:.0} s)",
             started.elapsed().as_secs_f64()
         );
     }
