@@ -12,10 +12,11 @@ PROGRAMS := $(TARGET_DIR)/$(TRIPLE)/release
 RELEASE := --release --locked --target $(TRIPLE)
 STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 RUN := $(STATIC) cargo run --quiet $(RELEASE) --bin
+LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test e2e sim mutants bench refill image
+.PHONY: help build demo check test e2e sim mutants leaves bench refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -46,6 +47,11 @@ sim: build ## Simulate clusters under faults, one for each of SEEDS=1000 seeds
 
 mutants: build ## Show that the simulation catches deliberately broken engines
 	$(RUN) mutants
+
+leaves: ## Change the engine's leaves one place at a time: its tests must notice (cargo-mutants)
+	cargo mutants --package kontiki-raft --jobs 1 --timeout 60 --output $(TARGET_DIR) \
+	  --exclude-re 'replace < with <= in Log::term' --exclude-re 'replace > with >= in Log::compact' \
+	  $(LEAVES:%=--file node/raft/src/%.rs) -- --lib --tests
 
 bench: build ## Compare with etcd; writes target/bench/report.json
 	$(RUN) kontiki-bench

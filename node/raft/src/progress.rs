@@ -349,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn once_what_comes_next_is_compacted_it_waits_for_a_snapshot() {
+        let mut progress = Progress::new(Index(10));
+        progress.on_accepted(Index(4), Index(0));
+        progress.on_sent(Time(1), Index(12), 100);
+        progress.on_compacted();
+        assert_eq!(progress.flow, Flow::Refill(Refill::Waiting(Time(0))));
+        assert_eq!((progress.next, progress.inflight()), (Index(5), 0));
+        assert_eq!(progress.sending(), None);
+        progress.on_sent(Time(2), Index(20), 100);
+        assert_eq!((progress.next, progress.inflight()), (Index(5), 0));
+    }
+
+    #[test]
     fn the_pause_after_refusals_grows_and_is_bounded() {
         let mut progress = Progress::new(Index(10));
         let mut pauses = Vec::new();
