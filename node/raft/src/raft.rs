@@ -351,7 +351,17 @@ impl Raft {
     }
 
     pub(crate) fn may_campaign(&self) -> bool {
-        self.is_voter() && !self.is_retired
+        (self.is_voter() || self.is_leaving()) && !self.is_retired
+    }
+
+    /// A voter that a configuration takes out which it does not know to be committed. Until that is, it
+    /// may be the only one whose log a quorum accepts: it campaigns, and leads until it is committed
+    /// (thesis section 4.2.2).
+    fn is_leaving(&self) -> bool {
+        let (index, configuration) = self.log.configuration();
+        index > self.commit
+            && !configuration.is_voter(self.id)
+            && self.log.configuration_at(self.commit).1.is_voter(self.id)
     }
 
     pub(crate) fn send(&mut self, to: ServerId, message: Message) {

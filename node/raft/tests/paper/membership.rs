@@ -300,6 +300,36 @@ fn thesis_4_2_2_a_leader_counts_itself_in_its_half_only() {
     assert_eq!(leader.commit(), 3);
 }
 
+/// 4.2.2: a server that is not in its own latest configuration campaigns until that is committed: it
+/// may be the only one left whose log a quorum of the one before accepts.
+#[test]
+fn thesis_4_2_2_who_is_taken_out_campaigns_until_that_is_committed() {
+    let mut removed = established(3);
+    change(&mut removed, &remove(&[1])).expect("begun");
+    removed.hear(2, accepted(2, 3));
+    removed.hear(3, accepted(2, 3));
+    assert_eq!(in_force(&removed), (4, voters(&[2, 3], None)));
+    // Deposed with an entry that nobody else has: who knows only the joint configuration may need its
+    // vote, and does not get it.
+    removed.hear(2, refused(3));
+    assert_eq!(removed.is(), (Role::Joiner, 3));
+    let asked = votes(&removed.time_out());
+    let asked: Vec<(u64, bool)> = asked.iter().map(|(to, vote)| (*to, vote.pre)).collect();
+    assert_eq!(asked, [(2, true), (3, true)]);
+    removed.hear(2, pre_granted(4));
+    removed.hear(3, pre_granted(4));
+    removed.hear(2, granted(4));
+    removed.hear(3, granted(4));
+    assert_eq!(removed.is(), (Role::Leader, 4));
+    // Its own weight counts for nothing: both of the new configuration must hold it.
+    removed.hear(2, accepted(4, 5));
+    assert_eq!(removed.commit(), 3);
+    removed.hear(3, accepted(4, 5));
+    assert_eq!((removed.commit(), removed.is()), (5, (Role::Joiner, 4)));
+    // Once that is committed it is silent for good.
+    assert_eq!(removed.wait(), None);
+}
+
 /// A removed server's leader sends it nothing any more, and its answers do not count.
 #[test]
 fn thesis_4_2_3_a_removed_server_is_told_nothing_and_not_heard() {
