@@ -283,6 +283,7 @@ impl Open {
                 }
             }
             reason::QUEUE_FULL
+            | reason::STATE_LIMIT
             | reason::INVALID
             | reason::TOO_LARGE
             | reason::SESSION_EXPIRED

@@ -89,7 +89,7 @@ impl Node {
         let handle = Handle::new(HandleParts {
             metrics: Arc::new(Metrics::new(&parts.me, machine)),
             book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
-            limits: parts.config.limits,
+            limits: parts.config.limits.within_state_limit(),
             sessions: parts.config.sessions,
             watching: Watching::new(parts.config.watch, standing_seen.clone()),
             machine,

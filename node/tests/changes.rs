@@ -42,6 +42,7 @@ impl Pair {
                 activate: true,
                 pending_writes_max: 16,
                 unapplied_bytes_max: 1 << 20,
+                state_bytes_max: None,
                 dirty_read: true,
                 snapshots: SnapshotSettings::default(),
                 sessions: kontiki_node::Config::default().sessions.bounds(),

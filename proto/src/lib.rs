@@ -48,6 +48,9 @@ pub mod reason {
     pub const STOPPING: &str = "STOPPING";
     /// A bounded queue is full.
     pub const QUEUE_FULL: &str = "QUEUE_FULL";
+    /// The command may make the state larger, and the leader holds as much as it may; the metadata say how
+    /// much that is. Commands that do not, such as deletes, and reads are taken.
+    pub const STATE_LIMIT: &str = "STATE_LIMIT";
     /// The cluster accepts no client writes before it is activated.
     pub const NOT_ACTIVATED: &str = "NOT_ACTIVATED";
     /// This server belongs to no cluster yet.
@@ -115,6 +118,10 @@ pub mod metadata {
     pub const LEADER_ID: &str = "leader_id";
     /// Client address of the leader, HOST:PORT.
     pub const LEADER_ADDRESS: &str = "leader_address";
+    /// With `STATE_LIMIT`: bytes that the leader holds.
+    pub const STATE_BYTES: &str = "state_bytes";
+    /// With `STATE_LIMIT`: how many it may hold.
+    pub const STATE_BYTES_MAX: &str = "state_bytes_max";
     /// Peer and admin address of the leader, HOST:PORT.
     pub const LEADER_PEER_ADDRESS: &str = "leader_peer_address";
     /// Of a watch that ended: the revision through which it was complete. It is resumed, at any

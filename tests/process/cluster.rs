@@ -31,7 +31,11 @@ pub struct Cluster {
 impl Cluster {
     /// Three nodes, bootstrapped and activated, with a leader.
     pub async fn of_three() -> Self {
-        let nodes: Vec<Node> = ["a", "b", "c"].map(|name| Node::start(name, CONFIG)).into();
+        Self::of(["a", "b", "c"].map(|name| Node::start(name, CONFIG)).into()).await
+    }
+
+    /// These nodes, which are fresh, bootstrapped and activated, with a leader.
+    pub async fn of(nodes: Vec<Node>) -> Self {
         let id = "00000000000c1057".to_owned();
         let voters: Vec<_> = nodes.iter().map(Node::as_server).collect();
         for node in &nodes {

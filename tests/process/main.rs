@@ -3,6 +3,7 @@
 mod cluster;
 mod node;
 mod sessions;
+mod state_limit;
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// A process starts within this, also on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ impl Node {
             .arg("--config")
             .arg(&file)
             .args(["--node-name", name, "--log-format", "json"])
+            // As in a pod: see operator/src/objects/pods.rs.
+            .env("MALLOC_MMAP_THRESHOLD_", "262144")
             .args([
                 "--listen-client",
                 "127.0.0.1:0",
@@ -83,6 +85,30 @@ impl Node {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it is a process of ours");
+    }
+
+    /// It may take so many bytes of writable memory of its own; an allocation past that ends it, and
+    /// leaves no core.
+    pub fn limit_memory(&self, bytes: u64) {
+        let pid = Pid::from_child(&self.child);
+        for (resource, bytes) in [(Resource::Data, bytes), (Resource::Core, 0)] {
+            let limit = Rlimit {
+                current: Some(bytes),
+                maximum: Some(bytes),
+            };
+            prlimit(Some(pid), resource, limit).expect("it is a process of ours");
+        }
+    }
+
+    /// The most memory that it has had resident, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it is a process of ours");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+        1024 * kibibytes
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0_u64)
     }
 
     /// Whether it stands still: a stop signal takes effect a moment after it was sent.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use kontiki_client::proto::v1::{
     AddServerRequest, Configuration, RemoveServerRequest, ReplaceServerRequest, Role, Server,
-    StatusResponse, TransferLeadershipRequest, TriggerElectionRequest,
+    StateBytes, StatusResponse, TransferLeadershipRequest, TriggerElectionRequest,
 };
 use kontiki_client::{Address, Admin, Error, Member, Members};
 
@@ -226,6 +226,19 @@ pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value
         "receiving_snapshot_bytes": status.receiving_snapshot_bytes,
         "snapshot_refusal": status.snapshot_refusal,
         "log_bytes": status.log_bytes,
+        "state_bytes": status.state_bytes.as_ref().map(state_bytes_value),
+        "state_bytes_max": status.state_bytes_max,
+    })
+}
+
+fn state_bytes_value(held: &StateBytes) -> Value {
+    json!({
+        "machine": held.machine,
+        "sessions": held.sessions,
+        "log": held.log,
+        "appends": held.appends,
+        "sending": held.sending,
+        "receiving": held.receiving,
     })
 }
 

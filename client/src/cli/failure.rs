@@ -124,6 +124,7 @@ fn advice(error: &Error) -> Option<&'static str> {
             "this server waits to be bootstrapped or added; see `kontiki status`"
         }
         reason::QUEUE_FULL => "the leader has more to do than it can hold; try again later",
+        reason::STATE_LIMIT => "delete something first, or raise the limit (spec.stateLimit)",
         reason::STOPPING | reason::TRANSFERRING | reason::NO_COMMIT => "try again",
         reason::WRONG_MACHINE => {
             "this cluster runs another state machine; use `kontiki write` and `kontiki read`"

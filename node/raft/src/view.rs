@@ -36,6 +36,8 @@ pub struct PeerProgress {
     pub reachable: bool,
     /// A learner that did not catch up within its rounds, or is not heard from.
     pub is_stalled: bool,
+    /// Bytes of appends in flight to it.
+    pub inflight_bytes: usize,
     /// It lacks entries that are compacted.
     pub refill: Option<PeerRefill>,
 }
@@ -163,6 +165,7 @@ impl Raft {
                 heard: progress.heard,
                 reachable: progress.reachable,
                 is_stalled: progress.is_stalled(),
+                inflight_bytes: progress.inflight_bytes(),
                 refill: progress.refill(),
             })
     }

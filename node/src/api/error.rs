@@ -154,6 +154,10 @@ impl ApiError {
         for (key, revision) in keys.into_iter().zip(revisions) {
             details.extend(revision.map(|revision| (key.into(), revision.to_string())));
         }
+        if let Self::Write(Failure::Refused(Refusal::StateLimit { held, max })) = self {
+            details.insert(metadata::STATE_BYTES.into(), held.to_string());
+            details.insert(metadata::STATE_BYTES_MAX.into(), max.to_string());
+        }
         Parts {
             code,
             message: self.to_string(),
@@ -211,6 +215,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::Transferring => (Unavailable, reason::TRANSFERRING),
         Refusal::DirtyReadDisabled => (FailedPrecondition, reason::DIRTY_READ_DISABLED),
         Refusal::QueueFull { .. } => (ResourceExhausted, reason::QUEUE_FULL),
+        Refusal::StateLimit { .. } => (ResourceExhausted, reason::STATE_LIMIT),
         Refusal::NotActivated => (FailedPrecondition, reason::NOT_ACTIVATED),
         Refusal::NotAMember => (FailedPrecondition, reason::NOT_A_MEMBER),
         Refusal::RefusedByMachine(_) => (InvalidArgument, reason::REFUSED_BY_MACHINE),

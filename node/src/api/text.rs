@@ -7,7 +7,7 @@ use super::error::ApiError;
 use crate::address_book::{AddressBook, ServerRef};
 use crate::clock;
 use crate::config::is_address;
-use crate::driver::{ConfigurationStatus, Inspection, LogEntry, PeerStatus, Status};
+use crate::driver::{ConfigurationStatus, Inspection, LogEntry, PeerStatus, StateBytes, Status};
 
 const RIGHT_ID: &str = "1 to 16 hexadecimal digits, not all 0";
 
@@ -173,6 +173,27 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         receiving_snapshot_bytes: status.receiving.unwrap_or(0),
         snapshot_refusal: status.snapshot_refusal.clone().unwrap_or_default(),
         log_bytes: status.log_bytes as u64,
+        state_bytes: Some(wire_state_bytes(&status.state_bytes)),
+        state_bytes_max: status.state_bytes_max.unwrap_or(0),
+    }
+}
+
+fn wire_state_bytes(held: &StateBytes) -> v1::StateBytes {
+    let StateBytes {
+        machine,
+        sessions,
+        log,
+        appends,
+        sending,
+        receiving,
+    } = *held;
+    v1::StateBytes {
+        machine,
+        sessions,
+        log,
+        appends,
+        sending,
+        receiving,
     }
 }
 

@@ -54,6 +54,14 @@ pub struct Cli {
     /// Raises this server's own quorum [default: 1].
     #[arg(long, value_name = "N", env = "KONTIKI_MIN_MAJORITY")]
     pub min_majority: Option<usize>,
+    /// Memory that the process may take, in bytes: in a pod the limit of its container [default: not
+    /// known].
+    #[arg(long, value_name = "BYTES", env = "KONTIKI_MEMORY_BYTES")]
+    pub memory_bytes: Option<u64>,
+    /// Bytes of state, log and snapshots past which writes that may make the state larger are refused
+    /// [default: 40 % of --memory-bytes].
+    #[arg(long, value_name = "BYTES", env = "KONTIKI_STATE_BYTES_MAX")]
+    pub state_bytes_max: Option<u64>,
     /// Whether stale reads are answered [default: true].
     #[arg(long, value_name = "BOOL", env = "KONTIKI_DIRTY_READ")]
     pub dirty_read: Option<bool>,

@@ -56,6 +56,9 @@ impl Config {
             self.raft.election_timeout_max_milliseconds = cli.election_timeout_max_ms;
         }
         set(&mut self.raft.min_majority, &cli.min_majority);
+        let limits = &mut self.limits;
+        limits.memory_bytes = cli.memory_bytes.or(limits.memory_bytes);
+        limits.state_bytes_max = cli.state_bytes_max.or(limits.state_bytes_max);
         set(&mut self.dirty_read, &cli.dirty_read);
         set(&mut self.log.format, &cli.log_format);
         set(&mut self.log.level, &cli.log_level);
@@ -303,6 +306,13 @@ impl Config {
         ] {
             source.range(field, value, least, most)?;
         }
+        // What is a share of the state limit must leave room for a command and an append.
+        for (field, value, least) in [
+            ("limits.memoryBytes", limits.memory_bytes, 20 << 20),
+            ("limits.stateBytesMax", limits.state_bytes_max, 8 << 20),
+        ] {
+            source.range(field, value.unwrap_or(least), least, 1 << 44)?;
+        }
         Ok(())
     }
 }
@@ -398,6 +408,12 @@ impl Source<'_> {
             ),
             "raft.minMajority" if cli.min_majority.is_some() => {
                 ("--min-majority", "KONTIKI_MIN_MAJORITY")
+            }
+            "limits.memoryBytes" if cli.memory_bytes.is_some() => {
+                ("--memory-bytes", "KONTIKI_MEMORY_BYTES")
+            }
+            "limits.stateBytesMax" if cli.state_bytes_max.is_some() => {
+                ("--state-bytes-max", "KONTIKI_STATE_BYTES_MAX")
             }
             "log.level" if cli.log_level.is_some() => ("--log-level", "KONTIKI_LOG_LEVEL"),
             _ => {

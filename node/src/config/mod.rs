@@ -15,6 +15,9 @@ pub use watch::WatchSettings;
 
 use crate::driver::{CheckpointConfig, DriverConfig, SessionBounds, SnapshotSettings};
 
+/// The least that may wait on one connection to a peer, in bytes.
+const PEER_QUEUE_BYTES_MIN: usize = 4 << 20;
+
 /// The whole configuration. As YAML in camel case; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -195,6 +198,16 @@ pub struct Limits {
     pub snapshot_bytes_per_second: u64,
     /// Bytes of a snapshot that is received; past it the snapshot is refused. Default 16 GiB.
     pub snapshot_bytes_max: u64,
+    /// Memory that the process may take, in bytes: in a pod the limit of its container. Default: not
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The state limit, in bytes: what this server may hold of state, log, sessions and snapshots under
+    /// way; past it, as the leader, it refuses commands that may make the state larger
+    /// (`RESOURCE_EXHAUSTED` / `STATE_LIMIT`), and takes all others. Lowers other bounds: see
+    /// [`Limits::within_state_limit`]. Default: 40 % of `memory_bytes`; none if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_bytes_max: Option<u64>,
 }
 
 impl Default for Limits {
@@ -218,6 +231,33 @@ impl Default for Limits {
             log_kept_bytes_max: 64 << 20,
             snapshot_bytes_per_second: 0,
             snapshot_bytes_max: 16 << 30,
+            memory_bytes: None,
+            state_bytes_max: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The state limit in force.
+    pub fn state_limit(&self) -> Option<u64> {
+        let default = self.memory_bytes.map(|memory| memory / 5 * 2);
+        self.state_bytes_max.or(default)
+    }
+
+    /// These limits, those lowered of which the state limit leaves no room for more: the tail of the
+    /// log and what is committed and not applied to an eighth of it; the log kept for servers that lag to
+    /// a quarter; what waits on one connection to a peer to a sixteenth, but not below 4 MiB.
+    pub fn within_state_limit(self) -> Self {
+        let Some(limit) = self.state_limit().map(|limit| limit as usize) else {
+            return self;
+        };
+        let queue_max = (limit / 16).max(PEER_QUEUE_BYTES_MIN);
+        Self {
+            log_tail_bytes: self.log_tail_bytes.min(limit / 8),
+            unapplied_bytes_max: self.unapplied_bytes_max.min(limit / 8),
+            log_kept_bytes_max: self.log_kept_bytes_max.min(limit / 4),
+            peer_queue_bytes_max: self.peer_queue_bytes_max.min(queue_max),
+            ..self
         }
     }
 }
@@ -304,6 +344,14 @@ impl Config {
     pub fn driver(&self, activate: bool) -> DriverConfig {
         let shortest = self.raft.election_timeout_milliseconds;
         let longest = self.raft.election_timeout_max_milliseconds;
+        let limits = self.limits.within_state_limit();
+        let state_bytes_max = limits.state_limit();
+        // What is not committed, and sessions, to an eighth of the state limit as well; what is in
+        // flight to one server to a sixteenth.
+        let share = |parts: u64| state_bytes_max.map_or(u64::MAX, |max| max / parts);
+        let defaults = kontiki_raft::Config::default();
+        let lowered = |bytes: usize, parts| share(parts).min(bytes as u64) as usize;
+        let sessions = self.sessions.bounds();
         let raft = kontiki_raft::Config {
             heartbeat: Duration::from_millis(self.raft.heartbeat_milliseconds),
             election_timeout_min: Duration::from_millis(shortest),
@@ -312,26 +360,32 @@ impl Config {
             min_majority: self.raft.min_majority,
             // The engine mixes the server's id in, which is as random as a seed can be.
             seed: 0,
-            log_tail_bytes: self.limits.log_tail_bytes,
-            log_kept_bytes_max: self.limits.log_kept_bytes_max,
-            ..kontiki_raft::Config::default()
+            log_tail_bytes: limits.log_tail_bytes,
+            log_kept_bytes_max: limits.log_kept_bytes_max,
+            uncommitted_bytes_max: lowered(defaults.uncommitted_bytes_max, 8),
+            inflight_bytes_max: lowered(defaults.inflight_bytes_max, 16),
+            ..defaults
         };
         DriverConfig {
             raft,
             activate,
-            pending_writes_max: self.limits.pending_writes_max,
-            unapplied_bytes_max: self.limits.unapplied_bytes_max,
+            pending_writes_max: limits.pending_writes_max,
+            unapplied_bytes_max: limits.unapplied_bytes_max,
+            state_bytes_max,
             dirty_read: self.dirty_read,
             checkpoint: CheckpointConfig {
-                entries_max: self.limits.checkpoint_commands_max,
-                interval: Duration::from_millis(self.limits.checkpoint_milliseconds_max),
+                entries_max: limits.checkpoint_commands_max,
+                interval: Duration::from_millis(limits.checkpoint_milliseconds_max),
             },
             snapshots: SnapshotSettings {
-                bytes_per_second: self.limits.snapshot_bytes_per_second,
-                bytes_max: self.limits.snapshot_bytes_max,
+                bytes_per_second: limits.snapshot_bytes_per_second,
+                bytes_max: limits.snapshot_bytes_max,
                 ..SnapshotSettings::default()
             },
-            sessions: self.sessions.bounds(),
+            sessions: SessionBounds {
+                bytes_max: sessions.bytes_max.min(share(8)),
+                ..sessions
+            },
         }
     }
 

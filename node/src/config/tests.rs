@@ -40,6 +40,42 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn the_state_limit_is_a_share_of_the_memory_and_lowers_other_bounds() {
+    let limits = |flags: &[&str]| load("", flags).expect("valid").limits;
+    assert_eq!(limits(&[]).state_limit(), None);
+    assert_eq!(limits(&[]).within_state_limit(), limits(&[]));
+    let memory = limits(&["--memory-bytes", "134217728"]);
+    assert_eq!(memory.state_limit(), Some(134_217_728 / 5 * 2));
+    let both = [
+        "--memory-bytes",
+        "134217728",
+        "--state-bytes-max",
+        "16777216",
+    ];
+    let limits = limits(&both);
+    assert_eq!(limits.state_limit(), Some(16 << 20));
+    let lowered = limits.within_state_limit();
+    assert_eq!(lowered.log_tail_bytes, 2 << 20);
+    assert_eq!(lowered.unapplied_bytes_max, 2 << 20);
+    assert_eq!(lowered.log_kept_bytes_max, 4 << 20);
+    assert_eq!(lowered.peer_queue_bytes_max, 4 << 20);
+    let driver = load("", &both).expect("valid").driver(false);
+    assert_eq!(driver.state_bytes_max, Some(16 << 20));
+    assert_eq!(driver.raft.uncommitted_bytes_max, 2 << 20);
+    assert_eq!(driver.raft.inflight_bytes_max, 1 << 20);
+    assert_eq!(driver.raft.log_tail_bytes, 2 << 20);
+    assert_eq!(driver.sessions.bytes_max, 2 << 20);
+    // Lower ones are left as they are.
+    let low = load("limits:\n  logTailBytes: 4096\n", &both).expect("valid");
+    assert_eq!(low.limits.within_state_limit().log_tail_bytes, 4096);
+    let error = load("", &["--state-bytes-max", "8388607"]).expect_err("too little");
+    assert!(
+        error.starts_with("--state-bytes-max (or KONTIKI_STATE_BYTES_MAX): limits.stateBytesMax"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_printed_is_read_back() {
     let config = load("advertise:\n  host: h\n", &["--log-format", "json"]).expect("valid");
     assert_eq!(load(&config.to_yaml(), &[]).expect("valid"), config);

@@ -10,7 +10,7 @@ use kontiki_raft::{Index, Role, SERVERS_MAX};
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
 use crate::host::{Done, Host, HostStatus, JOBS_MAX, Job, Quarantine};
-use crate::machine::{Place, Refused, StateMachine, Validator, Version};
+use crate::machine::{Growth, Place, Refused, StateMachine, Validator, Version};
 
 /// Bytes of entries handed to the host at once, unless one entry is larger.
 const APPLY_BYTES_MAX: usize = 1 << 20;
@@ -23,6 +23,7 @@ const JOBS_KEPT: usize = 6 + SERVERS_MAX;
 pub(super) struct Applier<R> {
     home: Home<R>,
     validator: Validator,
+    growth: Growth,
     machine: &'static str,
     versions: RangeInclusive<Version>,
     /// Handed to the host through here.
@@ -73,7 +74,7 @@ impl<R> Applier<R> {
         unapplied_bytes_max: usize,
     ) -> (Self, Option<Host>) {
         let place = machine.place();
-        let (validator, name) = (machine.validator(), machine.name());
+        let (validator, growth, name) = (machine.validator(), machine.growth(), machine.name());
         let versions = machine.versions();
         let host = Host::new(machine);
         let status = host.status();
@@ -84,6 +85,7 @@ impl<R> Applier<R> {
         let applier = Self {
             home,
             validator,
+            growth,
             machine: name,
             versions,
             submitted: Index(0),
@@ -110,6 +112,12 @@ impl<R> Applier<R> {
         let valid =
             valid.unwrap_or_else(|_| Err(Refused("the machine's validator panicked".into())));
         valid.map_err(|why| Refusal::RefusedByMachine(why.0))
+    }
+
+    /// Whether the command may make the state larger.
+    pub(super) fn grows(&self, command: &[u8]) -> bool {
+        let grows = AssertUnwindSafe(|| (self.growth)(self.status.version, command));
+        catch_unwind(grows).unwrap_or(true)
     }
 
     pub(super) fn name(&self) -> &'static str {

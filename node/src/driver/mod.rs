@@ -8,12 +8,15 @@
 //! - `entry` how an entry is encoded; `log` where the payloads are;
 //! - `requests` who waits for what; `sessions` what a leader writes into entries of sessions;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
+//! - `state_bytes` what is held, and the limit of it;
 //! - `applier` feeds the host of the machine, which may live on another thread;
+//! - `counters` what is counted;
 //! - `controls` the control entries in the log; `versions` which version of the machine is in force;
 //!   `digests` whether all servers have the same state.
 
 mod applier;
 mod controls;
+mod counters;
 mod digests;
 mod exchange;
 mod incoming;
@@ -27,6 +30,7 @@ mod samples;
 mod serve;
 mod sessions;
 mod snapshots;
+mod state_bytes;
 mod versions;
 mod view;
 
@@ -43,12 +47,14 @@ use sessions::SessionClock;
 use snapshots::Snapshots;
 use versions::Known;
 
+pub use counters::Counters;
 pub use digests::CheckpointConfig;
 pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
 pub use samples::Stage;
 pub use sessions::SessionBounds;
 pub use snapshots::SnapshotSettings;
+pub use state_bytes::StateBytes;
 
 use crate::host::{Batch, Done, Host, Job, Quarantine};
 use crate::machine::{StateMachine, StopReason};
@@ -69,6 +75,9 @@ pub struct DriverConfig {
     pub snapshots: SnapshotSettings,
     /// Bytes of entries committed and not applied; past it a leader refuses writes.
     pub unapplied_bytes_max: usize,
+    /// Bytes of the cluster's data that this server may hold; past it, as the leader, it refuses commands
+    /// that may make the state larger. `None`: as many as there are.
+    pub state_bytes_max: Option<u64>,
     /// Stale reads are answered.
     pub dirty_read: bool,
     /// When digests are taken.
@@ -99,6 +108,9 @@ pub struct Driver<R> {
     /// When the next piece of the state may be hashed.
     hash_due: Time,
     sessions: SessionClock,
+    state_bytes_max: Option<u64>,
+    /// As of the beginning of the turn, if there is a limit.
+    held: StateBytes,
     standing: Standing,
     counters: Counters,
     samples: Samples,
@@ -141,6 +153,8 @@ impl<R> Driver<R> {
             reports: Reports::default(),
             hash_due: now,
             sessions: SessionClock::new(config.sessions, now),
+            state_bytes_max: config.state_bytes_max,
+            held: StateBytes::default(),
             standing,
             counters: Counters::default(),
             samples: Samples::default(),
@@ -164,6 +178,7 @@ impl<R> Driver<R> {
         self.raft.tick(now);
         self.follow_log(&Bytes::new());
         self.advance_sessions();
+        self.take_stock();
         for input in inputs.drain(..) {
             self.take(input, outputs);
         }

@@ -71,6 +71,12 @@ impl Outgoing {
         }
     }
 
+    /// Bytes that are written and not acknowledged.
+    pub(super) fn held_bytes(&self) -> usize {
+        let window = self.window.iter().map(|piece| piece.sealed.len());
+        self.written.len() + window.sum::<usize>()
+    }
+
     /// Whether there is something to send now.
     pub(super) fn is_ready(&self) -> bool {
         let is_cut = self.window.back().is_some_and(|last| last.is_end);

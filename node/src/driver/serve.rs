@@ -59,9 +59,10 @@ impl<R> Driver<R> {
         }
     }
 
-    pub(super) fn check_write(&self, command: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn check_write(&mut self, command: &[u8]) -> Result<(), Refusal> {
         self.check_activated()?;
-        self.applier.validate(command)
+        self.applier.validate(command)?;
+        self.check_state_limit(command)
     }
 
     /// Whether clients may have entries proposed here.

@@ -84,6 +84,11 @@ impl Snapshots {
         self.refusal.as_deref()
     }
 
+    /// Bytes of the pieces of snapshots that are on their way to others.
+    pub(super) fn sending_bytes(&self) -> usize {
+        self.outgoing.values().map(Outgoing::held_bytes).sum()
+    }
+
     /// Bytes of the snapshot that this server is receiving or restoring.
     pub(super) fn receiving(&self) -> Option<u64> {
         let restoring = self.restoring.as_ref().map(|restoring| restoring.bytes);
@@ -247,6 +252,12 @@ impl<R> Driver<R> {
             return self.ack_snapshot(name, SnapshotOutcome::Received(0), outputs);
         };
         let before = incoming.received();
+        if chunk.offset == before
+            && let Err(why) = self.check_room_for_snapshot(piece.len())
+        {
+            self.snapshots.incoming = None;
+            return self.refuse_snapshot(name, why, outputs);
+        }
         let bytes_max = self.snapshots.settings.bytes_max;
         let Some(incoming) = &mut self.snapshots.incoming else {
             return;

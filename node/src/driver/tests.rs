@@ -1,5 +1,6 @@
-//! A few drivers on one thread: versions and digests.
+//! A few drivers on one thread: versions, digests, limits.
 
+mod state_limit;
 mod world;
 
 use kontiki_raft::{Purpose, Role, ServerId};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kontiki_raft::{Index, LogId, Raft, Role};
 
-use super::interface::{ConfigurationStatus, Counters, PeerStatus, Standing, Status};
+use super::counters::Counters;
+use super::interface::{ConfigurationStatus, PeerStatus, Standing, Status};
 use super::{Driver, Stage};
 use crate::machine::StateMachine;
 
@@ -63,6 +64,8 @@ impl<R> Driver<R> {
             receiving: self.snapshots.receiving(),
             snapshot_refusal: self.snapshots.refusal().map(str::to_owned),
             log_bytes: self.log.total_bytes(),
+            state_bytes: self.state_bytes(),
+            state_bytes_max: self.state_bytes_max,
             machine: self.applier.name(),
             version: host.version,
             sessions: host.sessions,

@@ -157,4 +157,6 @@ pub struct HostStatus {
     pub digest: Option<Digest>,
     /// Open sessions.
     pub sessions: SessionsStatus,
+    /// Bytes of the machine's state, as it says.
+    pub machine_bytes: usize,
 }

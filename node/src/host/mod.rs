@@ -57,6 +57,8 @@ pub struct Host {
     digests: Digests,
     /// Commands and configurations applied since the last checkpoint.
     unchecked: u64,
+    /// What the machine said last that its state takes.
+    machine_bytes: usize,
     /// Once set, the machine is not called any more: its state may be half changed.
     quarantine: Option<Quarantine>,
 }
@@ -87,6 +89,7 @@ impl Host {
     pub fn new(machine: Box<dyn StateMachine>) -> Self {
         Self {
             versions: machine.versions(),
+            machine_bytes: machine.size(),
             machine,
             applied: LogId::default(),
             activated: None,
@@ -113,6 +116,7 @@ impl Host {
             hashing: self.digests.is_hashing(),
             digest: self.digests.last(),
             sessions: self.sessions.status(),
+            machine_bytes: self.machine_bytes,
         }
     }
 
@@ -213,7 +217,9 @@ impl Host {
                 self.flush(&mut gathered, batch)?;
             }
         }
-        self.flush(&mut gathered, batch)
+        self.flush(&mut gathered, batch)?;
+        self.machine_bytes = self.machine.size();
+        Ok(())
     }
 
     /// Gathers a command for the machine; decides anything else, after those that are gathered.

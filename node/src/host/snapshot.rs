@@ -123,6 +123,7 @@ impl Host {
         // Digests of checkpoints before are of another past; without one it is not judged.
         self.digests = Digests::after(head.rolling);
         self.unchecked = 0;
+        self.machine_bytes = self.machine.size();
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 use super::{
-    BytesView, Command, Effects, Place, Refused, RestoreError, StateMachine, Validator, Version,
-    View,
+    BytesView, Command, Effects, Growth, Place, Refused, RestoreError, StateMachine, Validator,
+    Version, View,
 };
 
 /// One number, 0 at first.
@@ -53,6 +53,10 @@ impl StateMachine for Counter {
 
     fn validator(&self) -> Validator {
         Arc::new(|_, command| validate(command))
+    }
+
+    fn growth(&self) -> Growth {
+        Arc::new(|_, _| false)
     }
 
     fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {

@@ -64,6 +64,10 @@ pub type Version = u32;
 /// ```
 pub type Validator = Arc<dyn Fn(Version, &[u8]) -> Result<(), Refused> + Send + Sync>;
 
+/// Says whether a command may make the state larger, with the version in force. Shared, as a
+/// [`Validator`] is.
+pub type Growth = Arc<dyn Fn(Version, &[u8]) -> bool + Send + Sync>;
+
 /// Where a machine is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -159,6 +163,9 @@ pub enum StopReason {
 ///   office. A leader refuses writes (`RESOURCE_EXHAUSTED`) while more than
 ///   `limits.unapplied_bytes_max` bytes are committed and not applied; a follower is not waited for.
 ///   With [`Place::Inline`] everything waits, and the server is taken for dead.
+/// - *It says less than it takes* in [`size`](Self::size): the state limit lets in more than there is
+///   room for, and all servers are killed for their memory, at the same entry. One that says more than
+///   it takes is refused writes (`RESOURCE_EXHAUSTED`) too early.
 /// - *An effect fails or panics*: counted in `kontiki_effects_total` and logged; the write stands.
 ///
 /// # Changing `apply`
@@ -203,6 +210,14 @@ pub trait StateMachine: Send {
     /// before anything else. Nothing that the machine does may depend on it: it is this server's own,
     /// and not replicated. Only `kv` is watched over gRPC (`Kv.Watch`).
     fn observe(&mut self, history: History) {}
+
+    /// What tells commands that may make the state larger from those that do not, by their bytes alone.
+    /// Asked once. Past the state limit (`limits.state_bytes_max`) a leader refuses the former, and takes
+    /// the latter: with the default, which takes every command to grow the state, a state that has
+    /// reached its limit can be read, and no command makes it smaller.
+    fn growth(&self) -> Growth {
+        Arc::new(|_, _| true)
+    }
 
     /// Applies a batch of committed commands in order, under the version in force at all of them; one
     /// reply for each, in the same order.
@@ -249,7 +264,8 @@ pub trait StateMachine: Send {
     /// the machine its own state back, and asks for it anew after a pause.
     fn restore(&mut self, version: Version, reader: &mut dyn Read) -> Result<(), RestoreError>;
 
-    /// Bytes of memory that the state takes, roughly.
+    /// Bytes of memory that the state takes, roughly. Asked after every batch, so it must be cheap: keep
+    /// count. The state limit goes by it.
     fn size(&self) -> usize;
 
     /// The server ends (ExRaft's `terminate`). Not called when the process is killed, or when a server

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Command, Effects, Place, Refused, RestoreError, StateMachine, StopReason, Validator, Version,
-    View,
+    Command, Effects, Growth, Place, Refused, RestoreError, StateMachine, StopReason, Validator,
+    Version, View,
 };
 
 /// A machine whose state is the value itself. Wrapped in [`Typed`] it is a [`StateMachine`].
@@ -79,6 +79,12 @@ pub trait TypedMachine: Clone + Serialize + DeserializeOwned + Send + 'static {
         Ok(())
     }
 
+    /// Whether a command may make the state larger: past the state limit only those that do not are
+    /// taken. See [`StateMachine::growth`]. Default: every command may.
+    fn grows(command: &Self::Command) -> bool {
+        true
+    }
+
     /// Applies a committed command.
     fn apply(
         &mut self,
@@ -108,7 +114,8 @@ pub trait TypedMachine: Clone + Serialize + DeserializeOwned + Send + 'static {
         Place::Thread
     }
 
-    /// See [`StateMachine::size`]. Default: that of the value, without what it points to.
+    /// See [`StateMachine::size`]. Default: that of the value, without what it points to, by which the
+    /// state limit bounds nothing: a machine that grows must count what it holds.
     fn size(&self) -> usize {
         size_of::<Self>()
     }
@@ -214,6 +221,13 @@ impl<M: TypedMachine> StateMachine for Typed<M> {
 
     fn validator(&self) -> Validator {
         Arc::new(|version, bytes| check::<M>(version, bytes).map(|_| ()))
+    }
+
+    fn growth(&self) -> Growth {
+        // What is no command changes nothing.
+        Arc::new(|version, bytes| {
+            check::<M>(version, bytes).is_ok_and(|command| M::grows(&command))
+        })
     }
 
     fn apply(

@@ -2,6 +2,7 @@
 
 mod labels;
 mod snapshots;
+mod state_bytes;
 mod watches;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::peer::Lane;
 use crate::watching::Watching;
 
 use snapshots::SnapshotMetrics;
+use state_bytes::StateMetrics;
 use watches::WatchMetrics;
 
 use labels::{DROPPED, EFFECTED, ROLES, STAGES};
@@ -40,6 +42,7 @@ pub struct Metrics {
     totals: Totals,
     snapshots: SnapshotMetrics,
     watches: WatchMetrics,
+    state: StateMetrics,
     pending: IntGauge,
     committed: IntCounter,
     failed: IntCounter,
@@ -191,6 +194,7 @@ impl Metrics {
             totals: Totals::new(&add),
             snapshots: SnapshotMetrics::new(&add),
             watches: WatchMetrics::new(&add),
+            state: StateMetrics::new(&add),
             pending: add.gauge(
                 "kontiki_proposals_pending",
                 "Writes that wait for their outcome.",
@@ -283,6 +287,7 @@ impl Metrics {
             counter.inc_by(after - before);
         }
         self.snapshots.add_counters(before, after);
+        self.state.add_counters(before, after);
     }
 
     /// Takes over one sampled gap.
@@ -296,6 +301,7 @@ impl Metrics {
     /// Takes over where the server stands. A voter that was `silent` for so long counts as dead.
     pub fn observe(&self, status: &Status, now: kontiki_raft::Time, silent: Duration) {
         self.snapshots.observe(status);
+        self.state.observe(status);
         let gauges = &self.standing;
         let role = status.standing.role;
         for (known, name) in ROLES {

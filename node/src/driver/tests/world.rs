@@ -127,6 +127,7 @@ impl World {
             activate: false,
             pending_writes_max: 64,
             unapplied_bytes_max: 1 << 20,
+            state_bytes_max: None,
             dirty_read: true,
             snapshots: SnapshotSettings::default(),
             sessions: crate::config::SessionSettings::default().bounds(),

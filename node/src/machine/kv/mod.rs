@@ -22,7 +22,8 @@ use key::Key;
 
 use super::history::{Change, Recent};
 use super::{
-    Command, Effects, History, Place, Refused, RestoreError, StateMachine, Validator, Version, View,
+    Command, Effects, Growth, History, Place, Refused, RestoreError, StateMachine, Validator,
+    Version, View,
 };
 
 /// Bytes of a record before its value: the two revisions.
@@ -217,6 +218,11 @@ impl StateMachine for Kv {
     fn observe(&mut self, history: History) {
         history.write().begin(self.revision);
         self.history = Some(history);
+    }
+
+    /// Every put grows the store, though it may replace a larger value: that is not told from its bytes.
+    fn growth(&self) -> Growth {
+        Arc::new(|_, command| !matches!(KvCommand::decode(command), Some(KvCommand::Delete { .. })))
     }
 
     fn apply(&mut self, _: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
