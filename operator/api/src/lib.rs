@@ -11,11 +11,13 @@
 pub mod conditions;
 pub mod names;
 pub mod pod_template;
+mod quantity;
 pub mod spec;
 pub mod status;
 
 pub use names::Names;
 pub use pod_template::PodTemplate;
+pub use quantity::bytes;
 pub use spec::{
     ImagePullPolicy, OnTotalLoss, RaftCluster, RaftClusterSpec, RaftSpec, RecoverySpec,
     ServiceSpec, ServiceType, StateMachineKind, StateMachineSpec, StorageMode, StorageSpec,

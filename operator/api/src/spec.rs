@@ -78,6 +78,18 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub raft: RaftSpec,
 
+    /// Bytes that a server may hold of state, log, sessions and snapshots under way, at least 8Mi; a
+    /// quantity without a fraction, such as 512Mi. Past it the leader refuses writes that may make the
+    /// state larger (RESOURCE_EXHAUSTED, STATE_LIMIT); deletes, reads and membership go on, so that no
+    /// server is killed for its memory. Default: 40 % of the container's memory limit, since a server
+    /// that is refilled holds two states at a time; more than that is at your own risk. A change
+    /// restarts nothing: a pod gets it when it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]*(k|M|G|T|Ki|Mi|Gi|Ti)?$')")
+        .message("stateLimit must be a quantity of bytes without a fraction, such as 512Mi"))]
+    pub state_limit: Option<String>,
+
     /// What pods carry beside what the operator decides.
     #[serde(default, skip_serializing_if = "PodTemplate::is_empty")]
     pub pod_template: PodTemplate,

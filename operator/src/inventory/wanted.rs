@@ -5,6 +5,9 @@ use std::time::Duration;
 use kontiki_api::{OnTotalLoss, RaftClusterSpec};
 use kontiki_plan::{self as plan, Wanted};
 
+/// The least state limit that a node takes, in bytes.
+const STATE_LIMIT_MIN: u64 = 8 << 20;
+
 /// A value that the rules of the resource refuse; an object that was stored before a rule was there
 /// may still have it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +16,7 @@ pub struct Invalid {
     /// Path below `spec`.
     pub field: &'static str,
     /// What it says.
-    pub value: i32,
+    pub value: String,
     /// What would be right.
     pub must: &'static str,
 }
@@ -32,6 +35,15 @@ pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
     let min_majority = bounded("raft.minMajority", majority, most, "between 1 and replicas")?;
     let field = "raft.electionTimeoutMilliseconds";
     let timeout = bounded(field, timeout, 600_000, "between 1 and 600000")?;
+    if let Some(limit) = &spec.state_limit
+        && kontiki_api::bytes(limit).is_none_or(|bytes| bytes < STATE_LIMIT_MIN)
+    {
+        return Err(Invalid {
+            field: "stateLimit",
+            value: limit.clone(),
+            must: "a quantity of bytes without a fraction, such as 512Mi, of at least 8Mi",
+        });
+    }
     Ok(Wanted {
         replicas,
         min_majority,
@@ -46,10 +58,14 @@ pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
 }
 
 fn bounded(field: &'static str, value: i32, most: i32, must: &'static str) -> Result<u32, Invalid> {
-    let invalid = Invalid { field, value, must };
+    let invalid = || Invalid {
+        field,
+        value: value.to_string(),
+        must,
+    };
     match u32::try_from(value) {
         Ok(number) if number >= 1 && value <= most => Ok(number),
-        _ => Err(invalid),
+        _ => Err(invalid()),
     }
 }
 
@@ -83,6 +99,26 @@ mod tests {
                 wanted(&spec(replicas, min_majority)).unwrap_err().field,
                 field
             );
+        }
+    }
+
+    #[test]
+    fn a_state_limit_that_no_node_would_take_is_named() {
+        for (limit, is_valid) in [
+            ("8Mi", true),
+            ("1Gi", true),
+            ("8388608", true),
+            ("8M", false),
+            ("1.5Gi", false),
+        ] {
+            let mut spec = spec(3, 1);
+            spec.state_limit = Some(limit.to_owned());
+            let refused = wanted(&spec).err();
+            assert_eq!(refused.is_none(), is_valid, "{limit}");
+            if let Some(refused) = refused {
+                let text = refused.to_string();
+                assert!(text.starts_with("spec.stateLimit is ") && text.contains(limit));
+            }
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct NodeConfig {
     pub machine: Option<&'static str>,
     /// Timing and quorum.
     pub raft: RaftTiming,
+    /// Bounds that the resource names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// Its logs.
     pub log: Log,
 }
@@ -64,6 +67,14 @@ pub struct RaftTiming {
     pub min_majority: i32,
 }
 
+/// Bounds of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Bytes of the resource's `stateLimit`; without it a node derives it from its memory.
+    pub state_bytes_max: u64,
+}
+
 /// Logs of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Log {
@@ -77,6 +88,8 @@ impl NodeConfig {
     /// What all nodes of `cluster` have in common.
     pub fn common(cluster: &RaftCluster, settings: &Settings) -> Self {
         let raft = &cluster.spec.raft;
+        let state_limit = cluster.spec.state_limit.as_deref();
+        let state_limit = state_limit.and_then(kontiki_api::bytes);
         Self {
             node_name: None,
             listen: None,
@@ -87,6 +100,7 @@ impl NodeConfig {
                 election_timeout_milliseconds: raft.election_timeout_milliseconds,
                 min_majority: raft.min_majority,
             },
+            limits: state_limit.map(|state_bytes_max| Limits { state_bytes_max }),
             log: Log {
                 format: settings.node_log_format.clone(),
                 level: settings.node_log_level.clone(),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
     HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
-    VolumeMount,
+    ResourceFieldSelector, ResourceRequirements, SeccompProfile, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -32,6 +32,10 @@ const USER: i64 = 65532;
 const MEMORY_DEFAULT: &str = "128Mi";
 /// CPU request of a pod that asks for none. There is no limit: throttling a leader costs terms.
 const CPU_DEFAULT: &str = "50m";
+/// Bytes from which glibc takes an allocation from the kernel, and gives it back at once: pieces of
+/// snapshots are that long. Left alone it raises this by itself, and keeps what was freed by the thread that
+/// received a snapshot beside what the one that restores it allocates: half as much again.
+const MMAP_THRESHOLD: &str = "262144";
 /// Seconds to hand leadership over and stop.
 const GRACE_DEFAULT: i64 = 30;
 
@@ -213,26 +217,44 @@ fn probe(path: &str, failures: i32) -> Probe {
 
 /// What the node needs to know of its pod; what people add comes first and loses.
 fn environment(wanted: &PodTemplate) -> Vec<EnvVar> {
+    let of_pod = |field: &str| EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            api_version: Some("v1".to_owned()),
+            field_path: field.to_owned(),
+        }),
+        ..EnvVarSource::default()
+    };
+    // Whoever sets it: the pod template, or a LimitRange.
+    let memory = EnvVarSource {
+        resource_field_ref: Some(ResourceFieldSelector {
+            resource: "limits.memory".to_owned(),
+            ..ResourceFieldSelector::default()
+        }),
+        ..EnvVarSource::default()
+    };
     let own = [
-        ("KONTIKI_NODE_NAME", "metadata.name"),
-        ("KONTIKI_ADVERTISE_HOST", "status.podIP"),
+        ("KONTIKI_NODE_NAME", of_pod("metadata.name")),
+        ("KONTIKI_ADVERTISE_HOST", of_pod("status.podIP")),
+        ("KONTIKI_MEMORY_BYTES", memory),
     ];
     let others = wanted
         .env
         .iter()
-        .filter(|env| own.iter().all(|(name, _)| env.name != *name));
-    let from_pod = |(name, field): (&str, &str)| EnvVar {
+        .filter(|env| own.iter().all(|(name, _)| env.name != *name))
+        .cloned()
+        .collect::<Vec<_>>();
+    let named = own.map(|(name, source)| EnvVar {
         name: name.to_owned(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".to_owned()),
-                field_path: field.to_owned(),
-            }),
-            ..EnvVarSource::default()
-        }),
+        value_from: Some(source),
+        ..EnvVar::default()
+    });
+    let allocator = EnvVar {
+        name: "MALLOC_MMAP_THRESHOLD_".to_owned(),
+        value: Some(MMAP_THRESHOLD.to_owned()),
         ..EnvVar::default()
     };
-    others.cloned().chain(own.map(from_pod)).collect()
+    let own = named.into_iter().chain([allocator]);
+    others.into_iter().chain(own).collect()
 }
 
 /// Memory: request and limit are the same, so that a node is not evicted for what it was promised.

@@ -28,6 +28,7 @@ spec:
   stateMachine: {kind: Counter}
   storage: {mode: Memory}
   raft: {heartbeatMilliseconds: 50, electionTimeoutMilliseconds: 500, minMajority: 2}
+  stateLimit: 100Mi
   service: {type: LoadBalancer, annotations: {example.com/pool: blue}}
   podTemplate:
     labels: {team: storage, app.kubernetes.io/name: mine}
