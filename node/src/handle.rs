@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kontiki_raft::{ClusterId, ServerId, Time};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::address_book::AddressBook;
 use crate::clock;
@@ -102,9 +102,12 @@ pub struct Inner {
     stopping: AtomicBool,
     ready: watch::Sender<bool>,
     inputs: mpsc::Sender<Input<Reply>>,
+    /// Bytes that may still be in that channel.
+    room: Semaphore,
 }
 
-/// Room in the channel that is kept for peers: an eighth, so that clients cannot shut them out.
+/// Room in the channel that is kept for peers, in inputs and in bytes: an eighth, so that clients cannot
+/// shut them out.
 const PEER_SHARE: usize = 8;
 
 impl std::ops::Deref for Handle {
@@ -163,6 +166,7 @@ impl Handle {
             stopping: AtomicBool::new(false),
             ready: watch::Sender::new(false),
             inputs: parts.inputs,
+            room: Semaphore::new(parts.limits.requests_bytes_max),
         }))
     }
 
@@ -180,34 +184,51 @@ impl Handle {
     /// As [`Self::submit`], also while the node is stopping.
     fn submit_always(&self, input: Input<Reply>) -> Result<(), Failure> {
         let max = self.limits.requests_max;
-        let full = || {
-            Failure::Refused(Refusal::QueueFull {
-                what: "request queue",
-                max,
-            })
-        };
+        let full = |what, max| Failure::Refused(Refusal::QueueFull { what, max });
         if self.inputs.capacity() <= max / PEER_SHARE {
-            return Err(full());
+            return Err(full("request queue", max));
         }
+        let (bytes, bytes_max) = (self.room_for(&input), self.limits.requests_bytes_max);
+        let room = self.room.available_permits();
+        let permit = match self.room.try_acquire_many(bytes) {
+            Ok(permit) if bytes == 0 || room > bytes_max / PEER_SHARE => permit,
+            _ => return Err(full("request queue in bytes", bytes_max)),
+        };
         if matches!(input, Input::Write { .. } | Input::WriteInSession { .. })
             && self.handed_in.load(Relaxed) == 0
         {
             self.handed_in.store(clock::now().0, Relaxed);
         }
-        self.inputs.try_send(input).map_err(|error| match error {
-            TrySendError::Full(_) => full(),
+        let sent = self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => full("request queue", max),
             TrySendError::Closed(_) => Failure::Stopping,
-        })
+        });
+        sent.map(|()| permit.forget())
     }
 
     /// Hands over a message or an event of a peer; waits for room, which holds that peer back.
     /// `false`: the node has ended.
     pub async fn submit_from_peer(&self, input: Input<Reply>) -> bool {
-        match self.inputs.try_send(input) {
-            Ok(()) => true,
-            Err(TrySendError::Full(input)) => self.inputs.send(input).await.is_ok(),
-            Err(TrySendError::Closed(_)) => false,
+        let permit = self.room.acquire_many(self.room_for(&input)).await;
+        if let Ok(permit) = permit
+            && self.inputs.send(input).await.is_ok()
+        {
+            permit.forget();
+            return true;
         }
+        false
+    }
+
+    /// Bytes of the channel that an input takes. What is larger than all of it goes alone.
+    fn room_for(&self, input: &Input<Reply>) -> u32 {
+        let bytes = input.bytes().min(self.limits.requests_bytes_max);
+        bytes.try_into().unwrap_or(u32::MAX)
+    }
+
+    /// These inputs were taken from the channel, and are about to enter a turn; for the loop.
+    pub fn taken(&self, inputs: &[Input<Reply>]) {
+        let bytes = inputs.iter().map(|input| self.room_for(input) as usize);
+        self.room.add_permits(bytes.sum());
     }
 
     /// Asks, and waits for the answer at most `wait`.
@@ -327,3 +348,6 @@ impl Handle {
         clock::now().since(Time(self.turned.load(Relaxed)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -367,6 +367,7 @@ impl Loop {
         if let Some(handed_in) = self.handle.take_handed_in() {
             metrics.observe_stage(Stage::Proposed, now.since(handed_in));
         }
+        self.handle.taken(&self.inputs);
         let deadline = self.driver.turn(now, &mut self.inputs, &mut self.outputs);
         if self.perform(now) {
             metrics.observe_stage(Stage::Replied, clock::now().since(now));

@@ -357,6 +357,40 @@ async fn the_backlog_of_a_slow_machine_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_follower_whose_machine_is_slow_stores_no_more_than_its_bound_and_catches_up() {
+    const MAX: usize = 1 << 20;
+    /// What may arrive in one turn beside it: the appends in flight.
+    const SLACK: usize = 5 << 20;
+    let strings = strings(3);
+    let bounded = |_, options: &mut ServerOptions| {
+        options.limits.unapplied_bytes_max = MAX;
+        options.limits.log_tail_bytes = 64 << 10;
+    };
+    let servers = start_with(3, |at| Probe::new(&strings[at]), bounded);
+    let leads = leading(&servers).await;
+    let slow = (leads + 1) % 3;
+    strings[slow].hold();
+    let leader = &servers[leads];
+    leader.write("block").await.expect("the others apply it");
+    busy(&strings[slow]).await;
+    let command = vec![b'x'; 64 << 10];
+    let written = 4 * (MAX + SLACK) / command.len();
+    for _ in 0..written {
+        leader.write(command.clone()).await.expect("written");
+    }
+    let status_of_slow = status(&servers[slow]).await;
+    let held = status_of_slow.log_bytes;
+    assert!((MAX..=MAX + SLACK).contains(&held), "{held} bytes");
+    assert!(status_of_slow.applied < status(leader).await.applied);
+    strings[slow].release();
+    eventually("it catches up", async || {
+        let (slow, leader) = (status(&servers[slow]).await, status(leader).await);
+        (slow.applied == leader.applied).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_with_a_busy_machine_ends_all_the_same() {
     for reason in [Some("told to"), None] {
         let strings = strings(1);

@@ -208,6 +208,12 @@ impl Config {
                 1 << 20,
             ),
             (
+                "limits.requestsBytesMax",
+                limits.requests_bytes_max as u64,
+                limits.requests_bytes_min() as u64,
+                u32::MAX.into(),
+            ),
+            (
                 "limits.pendingWritesMax",
                 limits.pending_writes_max as u64,
                 1,

@@ -162,10 +162,14 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// Requests that wait to enter a turn; past it they are refused. Default 65536.
     pub requests_max: usize,
+    /// Bytes of requests, and of messages of other servers, that wait to enter a turn; past it requests
+    /// are refused and messages held back. At least four commands of `command_bytes_max`, and 4 MiB.
+    /// Default 64 MiB.
+    pub requests_bytes_max: usize,
     /// Writes that wait for their outcome; past it they are refused. Default 65536.
     pub pending_writes_max: usize,
-    /// Bytes of entries that are committed and that the machine has not applied yet; past it writes
-    /// are refused. Default 64 MiB.
+    /// Bytes of entries that are committed and that the machine has not applied yet; past it a leader
+    /// refuses writes, and a follower stores no more entries. Default 64 MiB.
     pub unapplied_bytes_max: usize,
     /// Commands in flight on one WriteStream; past it the stream is not read. Default 4096.
     pub stream_commands_max: usize,
@@ -215,6 +219,7 @@ impl Default for Limits {
         Self {
             command_bytes_max: 1 << 20,
             requests_max: 65536,
+            requests_bytes_max: 64 << 20,
             pending_writes_max: 65536,
             unapplied_bytes_max: 64 << 20,
             stream_commands_max: 4096,
@@ -244,17 +249,25 @@ impl Limits {
         self.state_bytes_max.or(default)
     }
 
+    /// The least `requests_bytes_max`: the largest message of another server fits in twice.
+    fn requests_bytes_min(&self) -> usize {
+        4 * self.command_bytes_max.max(1 << 20)
+    }
+
     /// These limits, those lowered of which the state limit leaves no room for more: the tail of the
-    /// log and what is committed and not applied to an eighth of it; the log kept for servers that lag to
-    /// a quarter; what waits on one connection to a peer to a sixteenth, but not below 4 MiB.
+    /// log, what waits to enter a turn (but not below its least), and what is committed and not applied
+    /// to an eighth of it; the log kept for servers that lag to a quarter; what waits on one connection
+    /// to a peer to a sixteenth, but not below 4 MiB.
     pub fn within_state_limit(self) -> Self {
         let Some(limit) = self.state_limit().map(|limit| limit as usize) else {
             return self;
         };
         let queue_max = (limit / 16).max(PEER_QUEUE_BYTES_MIN);
+        let requests_max = (limit / 8).max(self.requests_bytes_min());
         Self {
             log_tail_bytes: self.log_tail_bytes.min(limit / 8),
             unapplied_bytes_max: self.unapplied_bytes_max.min(limit / 8),
+            requests_bytes_max: self.requests_bytes_max.min(requests_max),
             log_kept_bytes_max: self.log_kept_bytes_max.min(limit / 4),
             peer_queue_bytes_max: self.peer_queue_bytes_max.min(queue_max),
             ..self

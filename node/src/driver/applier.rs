@@ -176,7 +176,7 @@ impl<R> Applier<R> {
         self.unapplied_bytes = log.bytes(self.applied(), commit);
     }
 
-    /// Refuses once the machine is too far behind.
+    /// Refuses once the machine is too far behind, as of the last turn.
     pub(super) fn check_backlog(&self) -> Result<(), Refusal> {
         if self.unapplied_bytes < self.unapplied_bytes_max {
             return Ok(());

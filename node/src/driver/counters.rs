@@ -13,6 +13,8 @@ pub struct Counters {
     pub withheld: u64,
     /// Dropped: entries for a quarantined server that holds as many as it may.
     pub dropped_quarantined: u64,
+    /// Dropped: entries for a server whose machine is as far behind as it may be.
+    pub dropped_backlog: u64,
     /// Commands proposed here.
     pub proposed: u64,
     /// Entries applied here.

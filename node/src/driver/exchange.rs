@@ -34,8 +34,7 @@ impl<R> Driver<R> {
         if self.is_held_back(envelope.from, &envelope.message) {
             return;
         }
-        if self.is_full_in_quarantine(&envelope.message) {
-            self.counters.dropped_quarantined += 1;
+        if matches!(envelope.message, Message::Append(_)) && self.is_log_full() {
             return;
         }
         let Envelope {
@@ -53,12 +52,18 @@ impl<R> Driver<R> {
         }
     }
 
-    /// A quarantined server applies nothing more, so its log is not compacted any more: past the bound
-    /// it stores nothing more either. It still votes.
-    fn is_full_in_quarantine(&self, message: &Message) -> bool {
-        matches!(message, Message::Append(_))
-            && self.applier.quarantine().is_some()
-            && self.log.total_bytes() >= self.raft.config().log_kept_bytes_max
+    /// What is not applied cannot be compacted, so past a bound no more is stored; to the leader it is
+    /// lost on its way. A machine that catches up makes room; a quarantined server applies nothing more,
+    /// and still votes.
+    fn is_log_full(&mut self) -> bool {
+        if self.applier.quarantine().is_some() {
+            let is_full = self.log.total_bytes() >= self.raft.config().log_kept_bytes_max;
+            self.counters.dropped_quarantined += u64::from(is_full);
+            return is_full;
+        }
+        let is_full = self.applier.check_backlog().is_err();
+        self.counters.dropped_backlog += u64::from(is_full);
+        is_full
     }
 
     /// What a sender says of its host.

@@ -167,6 +167,18 @@ pub enum Input<R> {
     },
 }
 
+impl<R> Input<R> {
+    /// Bytes of what it carries: a command, a query, or what came with a message.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Peer(envelope) => envelope.batch.len(),
+            Self::Write { command, .. } | Self::WriteInSession { command, .. } => command.len(),
+            Self::Read { query, .. } => query.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// When a membership change is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {

@@ -73,7 +73,8 @@ pub struct DriverConfig {
     pub pending_writes_max: usize,
     /// How snapshots travel.
     pub snapshots: SnapshotSettings,
-    /// Bytes of entries committed and not applied; past it a leader refuses writes.
+    /// Bytes of entries committed and not applied; past it a leader refuses writes, and a follower stores
+    /// no more entries.
     pub unapplied_bytes_max: usize,
     /// Bytes of the cluster's data that this server may hold; past it, as the leader, it refuses commands
     /// that may make the state larger. `None`: as many as there are.

@@ -1,5 +1,6 @@
 //! A few drivers on one thread: versions, digests, limits.
 
+mod bounds;
 mod state_limit;
 mod world;
 

@@ -71,9 +71,11 @@ pub enum Dropped {
     OutboxFull,
     /// Entries for a quarantined server that holds as many as it may.
     Quarantined,
+    /// Entries for a server whose machine is as far behind as it may be.
+    Backlog,
 }
 
-pub(super) const DROPPED: [(Dropped, &str); 7] = [
+pub(super) const DROPPED: [(Dropped, &str); 8] = [
     (Dropped::WrongCluster, "wrong_cluster"),
     (Dropped::WrongServer, "wrong_server"),
     (Dropped::Malformed, "malformed"),
@@ -81,6 +83,7 @@ pub(super) const DROPPED: [(Dropped, &str); 7] = [
     (Dropped::NoStream, "no_stream"),
     (Dropped::OutboxFull, "outbox_full"),
     (Dropped::Quarantined, "quarantined"),
+    (Dropped::Backlog, "backlog"),
 ];
 
 pub(super) const ROLES: [(Role, &str); 6] = [

@@ -283,6 +283,11 @@ impl Metrics {
                 before.dropped_quarantined,
                 after.dropped_quarantined,
             ),
+            (
+                dropped(Dropped::Backlog),
+                before.dropped_backlog,
+                after.dropped_backlog,
+            ),
         ] {
             counter.inc_by(after - before);
         }
