@@ -286,7 +286,8 @@ impl Admin {
             .await
     }
 
-    /// Hands leadership to `target`, or to the voter that is furthest if it is empty.
+    /// Hands leadership to `target`; if it is empty, to the voter of the highest election priority that
+    /// has caught up.
     ///
     /// # Errors
     /// Any of [`Error`].

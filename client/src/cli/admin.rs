@@ -221,6 +221,7 @@ pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value
         "transferring": status.transferring,
         "term_committed": status.term_committed,
         "min_majority": status.min_majority,
+        "election_priority": status.election_priority,
         "machine": status.machine,
         "version": status.version,
         "receiving_snapshot_bytes": status.receiving_snapshot_bytes,

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The highest [`Config::election_priority`], which every server has unless it is told otherwise.
+pub const ELECTION_PRIORITY_MAX: u8 = 10;
+
 /// Settings of a [`crate::Raft`]. Bounds are named `<thing>_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -14,6 +17,12 @@ pub struct Config {
     pub election_timeout_max: Duration,
     /// Raises this server's own quorum (ExRaft's `min_majority`). Default 1.
     pub min_majority: usize,
+    /// How willing this server is to lead, up to [`ELECTION_PRIORITY_MAX`], the default. A lower one
+    /// waits longer before it campaigns, by a heartbeat for each step, and as a leader hands over to
+    /// a voter of a higher one that has caught up. With 0 it never campaigns by itself; it leads only
+    /// if it is told to (a transfer, `trigger_election`), so where nobody else is left, nobody leads
+    /// until somebody says so. Safety does not depend on it.
+    pub election_priority: u8,
     /// Bytes of one append. Default 256 KiB; a single larger entry is sent by itself.
     pub append_bytes_max: usize,
     /// Entries of one append. Default 8192.
@@ -63,6 +72,7 @@ impl Default for Config {
             election_timeout_min: Duration::from_millis(1000),
             election_timeout_max: Duration::from_millis(2000),
             min_majority: 1,
+            election_priority: ELECTION_PRIORITY_MAX,
             append_bytes_max: 256 << 10,
             append_entries_max: 8192,
             inflight_max: 16,

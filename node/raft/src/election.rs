@@ -9,6 +9,7 @@ use crate::message::{Message, Vote, VoteReply};
 use crate::output::Refused;
 use crate::raft::{Candidacy, Leader, Raft, State};
 use crate::reads::Reads;
+use crate::transfer::Handover;
 use crate::types::{ServerId, Term, Time};
 
 /// Part of a heartbeat for which one of two servers that campaign at once goes before: some round trips,
@@ -32,10 +33,10 @@ impl Raft {
     }
 
     pub(crate) fn on_election_timeout(&mut self, now: Time) {
-        if self.may_campaign() {
+        if self.may_campaign() && self.config.election_priority > 0 {
             self.pre_campaign(now);
         } else if let State::Follower(follower) = &mut self.state {
-            // Only a voter campaigns; a leader that went silent is a leader no longer.
+            // Only a voter campaigns, and none of priority 0; a leader that went silent is a leader no longer.
             follower.leader = None;
             follower.election_due = Time::NEVER;
         } else {
@@ -243,6 +244,7 @@ impl Raft {
             heartbeat_due: now,
             reads: Reads::default(),
             transfer: None,
+            handover: Handover::new(now, &self.config),
             snapshots: 0,
         }));
         self.track_members(now);

@@ -90,7 +90,7 @@ mod transfer;
 mod types;
 mod view;
 
-pub use config::Config;
+pub use config::{Config, ELECTION_PRIORITY_MAX};
 pub use configuration::{Configuration, Purpose};
 pub use log::{EntryKind, EntryMeta, LogChange};
 pub use membership::{ChangeRequest, SERVERS_MAX};
@@ -100,5 +100,6 @@ pub use message::{
 };
 pub use output::{Output, ReadId, Refused};
 pub use raft::Raft;
+pub use transfer::Eligibility;
 pub use types::{ClusterId, Index, LogId, ServerId, Term, Time};
 pub use view::{PeerProgress, PeerRefill, Role};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::message::SnapshotId;
+use crate::transfer::Eligibility;
 use crate::types::{Index, Time};
 
 /// Doublings of the pause between snapshots that a server refuses.
@@ -57,6 +58,8 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// Its connection is not known to be down.
     pub(crate) reachable: bool,
+    /// What it says of itself; `None` before it said anything.
+    pub(crate) eligibility: Option<Eligibility>,
     /// Of a learner.
     pub(crate) catch_up: Option<CatchUp>,
     /// Bytes delivered of the last snapshot: as much log is kept for it.
@@ -76,6 +79,7 @@ impl Progress {
             heard: None,
             round: 0,
             reachable: true,
+            eligibility: None,
             catch_up: None,
             delivered: 0,
             refusals: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Config;
+use crate::config::{Config, ELECTION_PRIORITY_MAX};
 use crate::configuration::Configuration;
 use crate::log::{EntryKind, EntryMeta, Log, LogChange};
 use crate::message::Message;
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::reads::Reads;
-use crate::transfer::Transfer;
+use crate::transfer::{Handover, Transfer};
 use crate::types::{Index, LogId, ServerId, Term, Time};
 
 /// One server of a cluster. See the crate's documentation for what its driver must do.
@@ -85,6 +85,7 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_due: Time,
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) handover: Handover,
     /// Snapshots begun in this term.
     pub(crate) snapshots: u64,
 }
@@ -102,8 +103,13 @@ impl Raft {
             config.election_timeout_max >= config.election_timeout_min,
             "empty timeout range"
         );
+        assert!(
+            config.election_priority <= ELECTION_PRIORITY_MAX,
+            "election priority out of range"
+        );
         let mut random = Random::new(config.seed.wrapping_add(id.0));
-        let timeout = random.between(config.election_timeout_min, config.election_timeout_max);
+        let timeout = random.between(config.election_timeout_min, config.election_timeout_max)
+            + handicap(&config);
         let follower = Follower {
             leader: None,
             heard: now,
@@ -150,6 +156,7 @@ impl Raft {
             .random
             .between(std::time::Duration::ZERO, 2 * self.config.heartbeat);
         self.verified = self.verified.max(id.index);
+        let delay = delay + handicap(&self.config);
         if let State::Follower(follower) = &mut self.state {
             follower.election_due = follower.election_due.min(now + delay);
         }
@@ -232,7 +239,8 @@ impl Raft {
                 // A short random delay, so that not all candidates ask at once.
                 let delay = self
                     .random
-                    .between(std::time::Duration::ZERO, self.config.heartbeat / 2);
+                    .between(std::time::Duration::ZERO, self.config.heartbeat / 2)
+                    + handicap(&self.config);
                 follower.is_suspicious = true;
                 follower.election_due = follower.election_due.min(now + delay);
             }
@@ -430,7 +438,7 @@ impl Raft {
             self.config.election_timeout_min,
             self.config.election_timeout_max,
         );
-        self.random.between(min, max)
+        self.random.between(min, max) + handicap(&self.config)
     }
 
     /// Appends an entry that this leader makes itself.
@@ -457,6 +465,11 @@ impl Raft {
         );
         self.commit = index;
     }
+}
+
+/// How much longer than one of the highest priority a server waits before it campaigns.
+fn handicap(config: &Config) -> std::time::Duration {
+    u32::from(ELECTION_PRIORITY_MAX - config.election_priority) * config.heartbeat
 }
 
 #[cfg(test)]

@@ -235,6 +235,7 @@ impl Raft {
     pub(crate) fn on_leader_time(&mut self, now: Time) {
         self.check_quorum(now);
         self.check_transfer(now);
+        self.hand_over_to_higher_priority(now);
         self.check_snapshots(now);
         let last = self.log.last().index;
         let limits = self.catch_up_limits();

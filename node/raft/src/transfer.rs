@@ -1,9 +1,54 @@
 //! Leadership transfer: thesis section 3.10.
 
+use std::time::Duration;
+
+use crate::config::{Config, ELECTION_PRIORITY_MAX};
 use crate::message::{Message, TimeoutNow};
 use crate::output::Refused;
+use crate::progress::Progress;
 use crate::raft::{Raft, State};
 use crate::types::{ServerId, Time};
+
+/// Doublings of the pause between attempts to hand over to a higher priority.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
+
+/// What a server says of its fitness to lead. Nothing that is safe depends on its being right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Eligibility {
+    /// See [`Config::election_priority`].
+    pub priority: u8,
+    /// It never leads again (see [`Raft::retire`]).
+    pub is_retired: bool,
+}
+
+/// When a leader may next hand over to a higher priority.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handover {
+    due: Time,
+    pause: Duration,
+    attempts: u32,
+}
+
+impl Handover {
+    /// Of a leader that was just elected.
+    pub(crate) fn new(now: Time, config: &Config) -> Self {
+        Self {
+            due: now + config.election_timeout_max,
+            pause: config.election_timeout_max,
+            attempts: 0,
+        }
+    }
+
+    fn on_attempt(&mut self, now: Time) {
+        self.attempts = (self.attempts + 1).min(PAUSE_DOUBLINGS_MAX);
+        self.due = now + self.pause * (1 << self.attempts);
+    }
+}
+
+/// A server's priority; one that has said nothing yet is chosen last.
+fn priority(progress: &Progress) -> u8 {
+    progress.eligibility.map_or(0, |it| it.priority)
+}
 
 /// A transfer under way. Proposals and changes are refused meanwhile; it always ends, at the latest
 /// at its deadline.
@@ -15,8 +60,9 @@ pub(crate) struct Transfer {
 }
 
 impl Raft {
-    /// Hands leadership to `target`, or to the voter that is furthest, within an election timeout.
-    /// A no-op if this server is the target, and without a target if a transfer is under way. The new leader is seen by [`Raft::leader`]; failure by
+    /// Hands leadership to `target`, or to the voter of the highest priority that has caught up,
+    /// within an election timeout. A no-op if this server is the target, and without a target if a
+    /// transfer is under way. The new leader is seen by [`Raft::leader`]; failure by
     /// [`Raft::is_transferring`] turning false while this server still leads.
     pub fn transfer(&mut self, now: Time, target: Option<ServerId>) -> Result<(), Refused> {
         self.check_serving(now)?;
@@ -52,25 +98,92 @@ impl Raft {
         }
     }
 
-    /// The incoming voter that is furthest among those heard within an election timeout.
+    /// What this server says of itself, for the driver to send beside its messages.
+    pub fn eligibility(&self) -> Eligibility {
+        Eligibility {
+            priority: self.config.election_priority,
+            is_retired: self.is_retired,
+        }
+    }
+
+    /// What another server says of itself, beside a message; of interest to a leader.
+    pub fn learn(&mut self, from: ServerId, eligibility: Eligibility) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&from)
+        {
+            progress.eligibility = Some(eligibility);
+        }
+    }
+
+    /// The incoming voter of the highest priority among those that have caught up; if none has, the
+    /// one that is furthest. Of those heard within an election timeout, and none that has retired.
     fn best_successor(&self, now: Time) -> Option<ServerId> {
-        let State::Leader(leader) = &self.state else {
-            return None;
+        let best = self.successors(now).max_by_key(|(_, progress)| {
+            let has_caught_up = self.has_caught_up(progress);
+            let priority = if has_caught_up { priority(progress) } else { 0 };
+            (has_caught_up, priority, progress.matched)
+        });
+        best.map(|(server, _)| *server)
+    }
+
+    /// Incoming voters that could take over.
+    fn successors(&self, now: Time) -> impl Iterator<Item = (&ServerId, &Progress)> {
+        let leader = match &self.state {
+            State::Leader(leader) => Some(leader),
+            _ => None,
         };
         let (_, configuration) = self.log.configuration();
         let timeout = self.config.election_timeout_min;
-        leader
-            .progress
-            .iter()
-            .filter(|(server, progress)| {
-                configuration.voters.contains(server)
-                    && progress.reachable
-                    && progress
-                        .heard
-                        .is_some_and(|heard| now.since(heard) < timeout)
-            })
-            .max_by_key(|(_, progress)| progress.matched)
-            .map(|(server, _)| *server)
+        let all = leader.into_iter().flat_map(|leader| &leader.progress);
+        all.filter(move |(server, progress)| {
+            configuration.voters.contains(server)
+                && progress.reachable
+                && !progress.eligibility.is_some_and(|it| it.is_retired)
+                && progress
+                    .heard
+                    .is_some_and(|heard| now.since(heard) < timeout)
+        })
+    }
+
+    /// Whether a server lacks no more than one append, which it can be given within a transfer.
+    fn has_caught_up(&self, progress: &Progress) -> bool {
+        let last = self.log.last().index;
+        let lacks = last.0.saturating_sub(progress.matched.0);
+        lacks <= self.config.append_entries_max as u64
+            && self.log.bytes(progress.matched, last) <= self.config.append_bytes_max
+    }
+
+    /// Hands over to a voter of a higher priority that has caught up. Not at once after an election,
+    /// so that one does not follow on the other, and after an attempt less and less often.
+    pub(crate) fn hand_over_to_higher_priority(&mut self, now: Time) {
+        let mine = self.config.election_priority;
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        if mine == ELECTION_PRIORITY_MAX || now < leader.handover.due {
+            return;
+        }
+        let (at, configuration) = self.log.configuration();
+        let is_settled = leader.transfer.is_none()
+            && self.is_term_committed()
+            && at <= self.commit
+            && !configuration.is_joint();
+        if !is_settled {
+            return;
+        }
+        let higher = self
+            .successors(now)
+            .filter(|(_, progress)| priority(progress) > mine && self.has_caught_up(progress))
+            .max_by_key(|(_, progress)| (priority(progress), progress.matched))
+            .map(|(server, _)| *server);
+        let Some(target) = higher else {
+            return;
+        };
+        if self.transfer(now, Some(target)).is_ok()
+            && let State::Leader(leader) = &mut self.state
+        {
+            leader.handover.on_attempt(now);
+        }
     }
 
     /// Once the target holds all of the log, tells it to campaign.

@@ -159,6 +159,7 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         activated: status.activated,
         ready: status.ready,
         min_majority: status.min_majority as u32,
+        election_priority: status.election_priority.into(),
         machine: status.machine.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         serving: status.serving,

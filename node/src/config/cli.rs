@@ -62,6 +62,9 @@ pub struct Cli {
     /// [default: 40 % of --memory-bytes].
     #[arg(long, value_name = "BYTES", env = "KONTIKI_STATE_BYTES_MAX")]
     pub state_bytes_max: Option<u64>,
+    /// How willing this server is to lead, 0 (only if it is told to) to 10 [default: 10].
+    #[arg(long, value_name = "N", env = "KONTIKI_ELECTION_PRIORITY")]
+    pub election_priority: Option<u8>,
     /// Whether stale reads are answered [default: true].
     #[arg(long, value_name = "BOOL", env = "KONTIKI_DIRTY_READ")]
     pub dirty_read: Option<bool>,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use kontiki_raft::ELECTION_PRIORITY_MAX;
+
 use super::error::Origin;
 use super::{Cli, Config, ConfigError};
 
@@ -59,6 +61,7 @@ impl Config {
         let limits = &mut self.limits;
         limits.memory_bytes = cli.memory_bytes.or(limits.memory_bytes);
         limits.state_bytes_max = cli.state_bytes_max.or(limits.state_bytes_max);
+        set(&mut self.raft.election_priority, &cli.election_priority);
         set(&mut self.dirty_read, &cli.dirty_read);
         set(&mut self.log.format, &cli.log_format);
         set(&mut self.log.level, &cli.log_level);
@@ -134,7 +137,9 @@ impl Config {
         )?;
         let batch = raft.batch_entries_max as u64;
         source.range("raft.batchEntriesMax", batch, 1, 1 << 20)?;
-        source.range("raft.minMajority", raft.min_majority as u64, 1, 9)
+        source.range("raft.minMajority", raft.min_majority as u64, 1, 9)?;
+        let (priority, most) = (raft.election_priority, ELECTION_PRIORITY_MAX);
+        source.range("raft.electionPriority", priority.into(), 0, most.into())
     }
 
     fn check_sessions(&self, source: &Source<'_>) -> Result<(), ConfigError> {
@@ -420,6 +425,9 @@ impl Source<'_> {
             }
             "limits.stateBytesMax" if cli.state_bytes_max.is_some() => {
                 ("--state-bytes-max", "KONTIKI_STATE_BYTES_MAX")
+            }
+            "raft.electionPriority" if cli.election_priority.is_some() => {
+                ("--election-priority", "KONTIKI_ELECTION_PRIORITY")
             }
             "log.level" if cli.log_level.is_some() => ("--log-level", "KONTIKI_LOG_LEVEL"),
             _ => {

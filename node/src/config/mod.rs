@@ -140,6 +140,10 @@ pub struct RaftSettings {
     pub batch_entries_max: usize,
     /// Raises this server's own quorum. Default 1.
     pub min_majority: usize,
+    /// How willing this server is to lead, 0 to 10. A lower one waits longer before it campaigns, by a
+    /// heartbeat for each step, and hands leadership over to a server of a higher one that has caught
+    /// up. With 0 it leads only if it is told to. Default 10.
+    pub election_priority: u8,
 }
 
 impl Default for RaftSettings {
@@ -150,6 +154,7 @@ impl Default for RaftSettings {
             election_timeout_max_milliseconds: None,
             batch_entries_max: 8192,
             min_majority: 1,
+            election_priority: kontiki_raft::ELECTION_PRIORITY_MAX,
         }
     }
 }
@@ -371,6 +376,7 @@ impl Config {
             election_timeout_max: Duration::from_millis(longest.unwrap_or(shortest * 2)),
             append_entries_max: self.raft.batch_entries_max,
             min_majority: self.raft.min_majority,
+            election_priority: self.raft.election_priority,
             // The engine mixes the server's id in, which is as random as a seed can be.
             seed: 0,
             log_tail_bytes: limits.log_tail_bytes,

@@ -1,7 +1,9 @@
 //! Messages between servers, and the payloads that follow the engine's log.
 
 use bytes::Bytes;
-use kontiki_raft::{ClusterId, EntryKind, EntryMeta, Index, LogChange, Message, Role, ServerId};
+use kontiki_raft::{
+    ClusterId, Eligibility, EntryKind, EntryMeta, Index, LogChange, Message, Role, ServerId,
+};
 
 use super::controls::Controls;
 use super::interface::{Envelope, HostReport, Output};
@@ -72,6 +74,11 @@ impl<R> Driver<R> {
             self.learn_versions(from, versions);
         }
         self.learn_quarantine(from, host.is_quarantined);
+        let eligibility = Eligibility {
+            priority: host.election_priority,
+            is_retired: host.is_quarantined,
+        };
+        self.raft.learn(from, eligibility);
         if let Some(digest) = host.digest
             && self.raft.role() == Role::Leader
             && self.raft.configuration().1.contains(from)

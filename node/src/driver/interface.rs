@@ -45,6 +45,8 @@ pub struct HostReport {
     pub digest: Option<Digest>,
     /// It has stopped applying.
     pub is_quarantined: bool,
+    /// See [`kontiki_raft::Config::election_priority`].
+    pub election_priority: u8,
 }
 
 /// How a connection to a peer ended.
@@ -137,7 +139,7 @@ pub enum Input<R> {
     },
     /// Hand leadership over. Answer: `Transferred`.
     Transfer {
-        /// To whom; the voter that is furthest if `None`.
+        /// To whom; if `None`, to the voter of the highest priority that has caught up.
         target: Option<ServerId>,
         /// Who asks.
         reply: R,
@@ -411,6 +413,8 @@ pub struct Status {
     pub ready: bool,
     /// This server's own.
     pub min_majority: usize,
+    /// This server's own.
+    pub election_priority: u8,
     /// It leads, and hears from a quorum.
     pub serving: bool,
     /// It leads, and is handing over.

@@ -372,6 +372,7 @@ impl<R> Driver<R> {
             versions: Some(self.applier.versions()),
             digest,
             is_quarantined: self.applier.quarantine().is_some(),
+            election_priority: self.raft.config().election_priority,
         };
         outputs.push(Output::Send(Envelope {
             cluster: self.cluster.expect("a server that speaks has a cluster"),

@@ -58,6 +58,7 @@ impl<R> Driver<R> {
             // all there is: to be a voter of a committed configuration is to have caught up once.
             ready: is_voter && host.activated.is_some() && quarantine.is_none(),
             min_majority: self.raft.config().min_majority,
+            election_priority: self.raft.config().election_priority,
             serving: self.raft.is_serving(self.now),
             transferring: self.raft.is_transferring(),
             term_committed: self.raft.is_term_committed(),

@@ -77,6 +77,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         versions_min: host.versions.as_ref().map_or(0, |runs| *runs.start()),
         versions_max: host.versions.as_ref().map_or(0, |runs| *runs.end()),
         quarantined: host.is_quarantined,
+        election_priority: host.election_priority.into(),
     }
 }
 
@@ -122,6 +123,8 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         versions: (1 <= low && low <= high).then_some(low..=high),
         digest: None,
         is_quarantined: message.quarantined,
+        // What is above the highest is no priority of this protocol; it harms nobody.
+        election_priority: u8::try_from(message.election_priority).unwrap_or(u8::MAX),
     };
     let body = message.body.ok_or(Malformed("no body that is known"))?;
     let decoded = match body {
@@ -337,6 +340,7 @@ mod tests {
                 versions: Some(2..=3),
                 digest: None,
                 is_quarantined: true,
+                election_priority: 7,
             },
         }
     }

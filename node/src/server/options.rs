@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use kontiki_raft::ELECTION_PRIORITY_MAX;
+
 use super::error::{Error, Result};
 use crate::config::{Limits, RaftSettings, host_name};
 
@@ -20,6 +22,7 @@ use crate::config::{Limits, RaftSettings, host_name};
 ///         election_timeout_max_milliseconds: Some(2000), // and max_election_timeout
 ///         batch_entries_max: 100,                       // batch_size
 ///         min_majority: 2,
+///         ..RaftSettings::default()
 ///     },
 ///     ..ServerOptions::default()
 /// };
@@ -95,6 +98,12 @@ impl ServerOptions {
             return Err(Error::Options(format!(
                 "the longest election timeout ({longest} ms) must not be below the shortest \
                  ({shortest} ms)"
+            )));
+        }
+        let (priority, most) = (raft.election_priority, ELECTION_PRIORITY_MAX);
+        if priority > most {
+            return Err(Error::Options(format!(
+                "election_priority must be 0 to {most}, not {priority}"
             )));
         }
         if raft.batch_entries_max == 0 {

@@ -279,6 +279,10 @@ fn raft_config(rng: &mut Rng) -> Config {
     if rng.chance(100) {
         config.min_majority = 2;
     }
+    if rng.chance(300) {
+        // The lowest of the run: every server draws its own from there up.
+        config.election_priority = rng.within(1, 9) as u8;
+    }
     config.catch_up_pause = Duration::from_secs(2);
     // In most runs a log of some ten to some hundred entries: servers fall behind it all the time.
     config.log_tail_bytes = match rng.chance(250) {

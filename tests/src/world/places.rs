@@ -7,7 +7,9 @@ use std::time::Duration;
 use kontiki_node::driver::{Counters, Driver, Input, Loss, Status};
 use kontiki_node::host::{Host, Job};
 use kontiki_node::machine::Version;
-use kontiki_raft::{ChangeRequest, Configuration, Purpose, Role, ServerId, Term};
+use kontiki_raft::{
+    ChangeRequest, Configuration, ELECTION_PRIORITY_MAX, Purpose, Role, ServerId, Term,
+};
 
 use super::{Event, World};
 use crate::clock::Clock;
@@ -58,6 +60,7 @@ impl World {
         let mut config = kontiki_node::Config::default().driver(false);
         config.raft = kontiki_raft::Config {
             seed: config.raft.seed,
+            election_priority: self.draw_priority(),
             ..self.raft.clone()
         };
         config.snapshots = self.snapshots;
@@ -99,6 +102,16 @@ impl World {
             paused: false,
         });
         self.wake(place);
+    }
+
+    /// From the lowest of this run up.
+    fn draw_priority(&mut self) -> u8 {
+        let (lowest, highest) = (self.raft.election_priority, ELECTION_PRIORITY_MAX);
+        if lowest == highest {
+            return highest;
+        }
+        self.tally.add("election: priorities differ");
+        self.rng.within(lowest.into(), highest.into()) as u8
     }
 
     /// Ends the process in a place; its memory is lost.

@@ -17,6 +17,7 @@
 //! compact 1 5      1's log is compacted through 5       refusing 4 / restoring 4  4's snapshots
 //! propose 1        a command                            read 1 7             read number 7
 //! trigger 1        campaign at once                     transfer 1 [2]       hand over
+//! retire 1         it never leads again
 //! change 1 [add 4 join|stay|replace 3]... [remove 2]... [seen 5]
 //! state            all servers                          quietly COMMAND      without its output
 //! ```
@@ -99,6 +100,10 @@ pub fn run(world: &mut World, command: &str) {
             let request = change(&words[2..]);
             ask(world, id, |raft, now| raft.change(now, &request));
         }
+        ["retire", id] => world.turn(server(id), |raft, now| {
+            raft.retire(now);
+            None
+        }),
         ["compact", id, through] => world.compact(server(id), Index(number(through))),
         ["refusing", id] => refuse_snapshots(world, server(id), true),
         ["restoring", id] => refuse_snapshots(world, server(id), false),
@@ -146,6 +151,7 @@ fn refuse_snapshots(world: &mut World, id: ServerId, refuses: bool) {
 fn set(config: &mut Config, name: &str, value: usize) {
     match name {
         "min_majority" => config.min_majority = value,
+        "election_priority" => config.election_priority = value as u8,
         "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
         "log_tail_bytes" => config.log_tail_bytes = value,
         "log_kept_bytes_max" => config.log_kept_bytes_max = value,

@@ -270,9 +270,11 @@ impl World {
             _ => None,
         };
         let refuses = self.servers[&to].refuses_snapshots;
+        let told = self.servers.get(&from).map(|it| it.raft.eligibility());
         let mut refused = None;
         self.turn_with(to, &received, |raft, now| {
             raft.receive(now, from, message, &entries);
+            told.into_iter().for_each(|told| raft.learn(from, told));
             let chunk = chunk.filter(|chunk| raft.wants_snapshot(from, chunk))?;
             if refuses {
                 refused = Some((raft.term(), chunk.id));
