@@ -208,3 +208,43 @@ fn a_node_whose_port_is_taken_gets_others() {
     });
     assert_ne!(cluster.peer_port("demo-0"), port);
 }
+
+#[test]
+fn survivors_of_a_total_loss_are_quarantined_and_start_empty_goes_on_without_them() {
+    let cluster = Cluster::new(3);
+    let _operator = Operator::start(&cluster);
+    let first = cluster.wait_ready(3);
+    data::put(&cluster, "key", "lost");
+    let survivor = first.members[0].server_id.clone();
+    for lost in &first.members[1..] {
+        cluster
+            .process_of(&lost.server_id)
+            .signal(Signal::KILL)
+            .unwrap();
+    }
+    cluster.wait_for(
+        "the survivor is quarantined, and nothing else happens",
+        || {
+            let status = cluster.status();
+            let member = status.members.iter().find(|it| it.server_id == survivor);
+            let why = member.and_then(|member| member.quarantine.as_deref());
+            status.cluster_id == first.cluster_id
+                && why.is_some_and(|why| why.contains("quorum lost"))
+        },
+    );
+    let recovery = "mode: Memory\n  recovery:\n    onTotalLoss: StartEmpty";
+    cluster.edit("mode: Memory", recovery);
+    let second = cluster.wait_ready(3);
+    assert_ne!(second.cluster_id, first.cluster_id);
+    assert!(
+        second
+            .members
+            .iter()
+            .all(|member| member.server_id != survivor)
+    );
+    assert_eq!(
+        data::get(&cluster, "key"),
+        None,
+        "nothing goes on from what was left"
+    );
+}

@@ -98,6 +98,8 @@ pub mod reason {
     pub const NOT_A_VOTER: &str = "NOT_A_VOTER";
     /// Nobody took over within an election timeout.
     pub const TRANSFER_FAILED: &str = "TRANSFER_FAILED";
+    /// This server knows a leader, so its cluster has not lost its quorum.
+    pub const HAS_LEADER: &str = "HAS_LEADER";
     /// This server has stopped applying and serving; others may serve.
     pub const QUARANTINED: &str = "QUARANTINED";
     /// This server is set to answer no stale reads (ExRaft's `dirty_read: false`).

@@ -23,7 +23,7 @@
 //! * Memory mode only, so a restart is always a new incarnation. The simulated [`disk`] is under a log
 //!   of the tests' own until there is storage.
 //! * The default profiles never kill the last quorum of incarnations, because that loses data by
-//!   contract. `total-loss` does, and checks that the rest freezes.
+//!   contract. `total-loss` does, and checks that the rest freezes and is quarantined.
 //! * Memory changes by itself only in runs that compact no log: a snapshot of a server whose memory
 //!   changed hands the change on, if it is taken before a checkpoint convicts that server.
 //! * The transport (gRPC) is a model; `tests/process` has the real one.

@@ -133,6 +133,25 @@ fn freeze(world: &mut World) -> Result<(), Violation> {
             detail: format!("{} requests were answered without a quorum", after - before),
         });
     }
+    // The survivors are quarantined, and then answer not even what they know.
+    world.quarantine_survivors();
+    world.run_until(world.now + FREEZE_WITHIN)?;
+    if let Some(survivor) = world.unstopped_survivor() {
+        return Err(Violation {
+            invariant: "quarantine after total loss",
+            detail: format!("{survivor} goes on"),
+        });
+    }
+    let known = |world: &World| world.tally.count("stale read: answered");
+    let before = known(world);
+    world.run_until(world.now + FREEZE_WITHIN)?;
+    let after = known(world);
+    if after != before {
+        return Err(Violation {
+            invariant: "quarantine after total loss",
+            detail: format!("{} stale reads were answered", after - before),
+        });
+    }
     Ok(())
 }
 

@@ -228,6 +228,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::LastServer => (FailedPrecondition, reason::LAST_SERVER),
         Refusal::BelowMinMajority { .. } => (FailedPrecondition, reason::BELOW_MIN_MAJORITY),
         Refusal::NotAVoter(_) => (FailedPrecondition, reason::NOT_A_VOTER),
+        Refusal::HasLeader(_) => (FailedPrecondition, reason::HAS_LEADER),
         Refusal::TransferFailed => (Unavailable, reason::TRANSFER_FAILED),
         Refusal::UnsupportedVersion(_) => (FailedPrecondition, reason::UNSUPPORTED_VERSION),
         Refusal::Diverged(_) => (Unavailable, reason::DIVERGED),

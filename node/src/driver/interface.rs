@@ -15,49 +15,9 @@ use crate::host::{
 };
 use crate::machine::{Effect, Version};
 
+pub use super::envelope::{Envelope, HostReport, Loss};
 pub use super::piece::Pieces;
 pub use kontiki_raft::PeerRefill;
-
-/// A message between two servers of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// Cluster of the sender.
-    pub cluster: ClusterId,
-    /// The sender.
-    pub from: ServerId,
-    /// The exact incarnation that it is meant for; any other drops it.
-    pub to: ServerId,
-    /// What is said.
-    pub message: Message,
-    /// With an append: its entries as the log stores them. With a piece of a snapshot: its bytes,
-    /// with a checksum. Empty otherwise.
-    pub batch: Bytes,
-    /// What the sender says of its host.
-    pub host: HostReport,
-}
-
-/// What a server tells the others of its host, beside whatever it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostReport {
-    /// Versions of the machine that it runs, if it says.
-    pub versions: Option<RangeInclusive<Version>>,
-    /// With the acknowledgement of a heartbeat: its last digest, if it has one.
-    pub digest: Option<Digest>,
-    /// It has stopped applying.
-    pub is_quarantined: bool,
-    /// See [`kontiki_raft::Config::election_priority`].
-    pub election_priority: u8,
-}
-
-/// How a connection to a peer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// The stream broke; whether the peer lives is not known.
-    Broken,
-    /// A redial was refused, or another server answered at the address: the incarnation is gone,
-    /// or its process is.
-    Gone,
-}
 
 /// Something for the driver. `R` names whoever waits for the answer.
 #[derive(Debug)]
@@ -146,6 +106,13 @@ pub enum Input<R> {
     },
     /// Campaign at once. Answer: `Triggered`.
     TriggerElection {
+        /// Who asks.
+        reply: R,
+    },
+    /// Stop for good, memory kept, unless a leader is known. Answer: `Done`.
+    Quarantine {
+        /// Why, for people.
+        why: Quarantine,
         /// Who asks.
         reply: R,
     },
@@ -364,6 +331,9 @@ pub enum Refusal {
     /// This server has stopped applying and serving; the text says why. Others may serve.
     #[error("this server is quarantined: {0}")]
     Quarantined(String),
+    /// Not to be quarantined: it knows this leader, so the quorum is not lost.
+    #[error("this server knows a leader, {0}: its cluster has not lost its quorum")]
+    HasLeader(ServerId),
     /// A server does not run a version of the machine that is needed; the text says which.
     #[error("{0}")]
     UnsupportedVersion(String),

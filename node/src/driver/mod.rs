@@ -18,6 +18,7 @@ mod applier;
 mod controls;
 mod counters;
 mod digests;
+mod envelope;
 mod exchange;
 mod incoming;
 mod inspect;
@@ -261,6 +262,7 @@ impl<R> Driver<R> {
             }
             Input::Runs { server, versions } => self.learn_versions(server, &versions),
             Input::Transfer { target, reply } => self.transfer(target, reply, outputs),
+            Input::Quarantine { why, reply } => self.quarantine_survivor(why, reply, outputs),
             Input::TriggerElection { reply } => {
                 let result = self.raft.trigger_election(self.now);
                 let result = result.map_err(|refused| self.refusal(refused));

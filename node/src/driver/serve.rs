@@ -7,7 +7,7 @@ use super::interface::{Answer, Output, Refusal};
 use super::requests::Asked;
 use super::{Driver, INITIAL_VOTERS_MAX};
 use crate::entry;
-use crate::host::Control;
+use crate::host::{Control, Quarantine};
 
 impl<R> Driver<R> {
     pub(super) fn bootstrap(
@@ -210,6 +210,26 @@ impl<R> Driver<R> {
             }
             Err(refusal) => self.answer(reply, Err(refusal), outputs),
         }
+    }
+
+    /// Stops for good, memory kept, because the cluster has lost its quorum. Whoever knows a leader knows
+    /// better.
+    pub(super) fn quarantine_survivor(
+        &mut self,
+        why: Quarantine,
+        reply: R,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        let is_done = self.applier.quarantine().is_some();
+        let result = match (self.cluster, self.raft.leader()) {
+            (None, _) => Err(Refusal::NotAMember),
+            (Some(_), Some(leader)) if !is_done => Err(Refusal::HasLeader(leader)),
+            (Some(_), _) => {
+                self.quarantine(why, outputs);
+                Ok(Answer::Done)
+            }
+        };
+        self.answer(reply, result, outputs);
     }
 
     pub(super) fn answer(

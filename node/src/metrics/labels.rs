@@ -39,6 +39,7 @@ methods! {
     ReplaceServer "kontiki.v1.Admin/ReplaceServer"
     TransferLeadership "kontiki.v1.Admin/TransferLeadership"
     TriggerElection "kontiki.v1.Admin/TriggerElection"
+    Quarantine "kontiki.v1.Admin/Quarantine"
     AwaitLeader "kontiki.v1.Admin/AwaitLeader"
     Status "kontiki.v1.Admin/Status"
     Introduce "kontiki.v1.Admin/Introduce"

@@ -1,6 +1,7 @@
 //! What a node counts. Base units, prefix `kontiki_`, bounded labels only.
 
 mod labels;
+mod machine;
 mod snapshots;
 mod state_bytes;
 mod watches;
@@ -20,6 +21,7 @@ use crate::driver::{Counters, Stage, Status};
 use crate::peer::Lane;
 use crate::watching::Watching;
 
+use machine::MachineMetrics;
 use snapshots::SnapshotMetrics;
 use state_bytes::StateMetrics;
 use watches::WatchMetrics;
@@ -40,6 +42,7 @@ pub struct Metrics {
     stages: Vec<prometheus::Histogram>,
     standing: StandingGauges,
     totals: Totals,
+    machine: MachineMetrics,
     snapshots: SnapshotMetrics,
     watches: WatchMetrics,
     state: StateMetrics,
@@ -192,6 +195,7 @@ impl Metrics {
                 .into(),
             standing: StandingGauges::new(&add),
             totals: Totals::new(&add),
+            machine: MachineMetrics::new(&add),
             snapshots: SnapshotMetrics::new(&add),
             watches: WatchMetrics::new(&add),
             state: StateMetrics::new(&add),
@@ -305,6 +309,7 @@ impl Metrics {
 
     /// Takes over where the server stands. A voter that was `silent` for so long counts as dead.
     pub fn observe(&self, status: &Status, now: kontiki_raft::Time, silent: Duration) {
+        self.machine.observe(status);
         self.snapshots.observe(status);
         self.state.observe(status);
         let gauges = &self.standing;

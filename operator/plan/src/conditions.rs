@@ -2,10 +2,11 @@
 
 use crate::ids::ServerId;
 use crate::inventory::Observation;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedStep};
 use crate::refusal::Refusal;
 use crate::rules::identity::check;
 use crate::rules::quorum_lost::lost_half;
+use crate::step::Step;
 use crate::survey::{Fate, Survey};
 use crate::verdict::{ConditionFact, ConditionKind, Operation, QuorumFact};
 
@@ -149,7 +150,7 @@ fn progressing(survey: &Survey<'_>, plan: &Plan, operation: Option<&Operation>) 
         return (Some(false), "Paused", "spec.paused".to_owned());
     }
     match operation {
-        Some(operation) if plan.steps.is_empty() && is_stuck(plan) => {
+        Some(operation) if !gets_ahead(plan) && is_stuck(plan) => {
             let message = operation.blocked.clone().unwrap_or_default();
             (Some(false), "Blocked", message)
         }
@@ -159,6 +160,12 @@ fn progressing(survey: &Survey<'_>, plan: &Plan, operation: Option<&Operation>) 
         }
         None => (Some(false), "AsDesired", "nothing to do".to_owned()),
     }
+}
+
+/// Whether anything is done for what is wanted; that survivors stop is not.
+fn gets_ahead(plan: &Plan) -> bool {
+    let stops = |planned: &PlannedStep| matches!(planned.step, Step::Quarantine { .. });
+    !plan.steps.iter().all(stops)
 }
 
 /// Whether something is refused that does not come by itself.

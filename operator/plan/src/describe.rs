@@ -83,6 +83,7 @@ impl fmt::Display for Step {
             } => write!(f, "Remove {} via {via} at {at}", ids(servers)),
             Self::Transfer { via, target, .. } => write!(f, "Transfer from {via} to {target}"),
             Self::TriggerElection { on, .. } => write!(f, "TriggerElection on {on}"),
+            Self::Quarantine { on, why, .. } => write!(f, "Quarantine {on}: {why}"),
             Self::Restart { node, uid, server } => {
                 write!(f, "Restart {node}/{server:?} (uid {uid})")
             }

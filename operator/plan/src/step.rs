@@ -125,6 +125,16 @@ pub enum Step {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// Have a server stop for good, its memory kept: its cluster has lost its quorum. One that knows a
+    /// leader refuses.
+    Quarantine {
+        /// Which.
+        on: Server,
+        /// The cluster.
+        cluster: ClusterId,
+        /// Why, for people.
+        why: String,
+    },
     /// Delete this pod (end this process) so that a fresh server takes its place. What its server
     /// holds is of no use: it is out of the committed configuration, or of a discarded identity.
     Restart {

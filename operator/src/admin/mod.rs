@@ -144,6 +144,22 @@ impl Admin {
         call!(self, address, CALL_TIMEOUT, trigger_election, request).map(|_| ())
     }
 
+    /// Has exactly this server stop for good, its memory kept.
+    pub async fn quarantine(
+        &self,
+        address: &str,
+        cluster_id: String,
+        server_id: String,
+        why: String,
+    ) -> Result<(), CallError> {
+        let request = v1::QuarantineRequest {
+            cluster_id,
+            server_id,
+            why,
+        };
+        call!(self, address, CALL_TIMEOUT, quarantine, request).map(|_| ())
+    }
+
     /// Tells a server where others are.
     pub async fn introduce(
         &self,

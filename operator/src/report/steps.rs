@@ -19,6 +19,7 @@ pub fn name(step: &Step) -> &'static str {
         Step::Remove { .. } => "Remove",
         Step::Transfer { .. } => "Transfer",
         Step::TriggerElection { .. } => "TriggerElection",
+        Step::Quarantine { .. } => "Quarantine",
         Step::Restart { .. } => "Restart",
     }
 }
@@ -84,6 +85,7 @@ pub fn text(step: &Step) -> String {
             format!("from {} to {}", server(via), server(target))
         }
         Step::TriggerElection { on, .. } => format!("on {}", server(on)),
+        Step::Quarantine { on, why, .. } => format!("{}: {why}", server(on)),
         Step::Restart { node, uid, server } => format!("{node} ({server}), uid {uid}"),
     }
 }

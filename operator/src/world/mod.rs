@@ -159,6 +159,13 @@ async fn perform(world: &impl World, admin: &Admin, step: &Step) -> Result<(), W
                 .transfer(&via.peer_address, cluster.to_string(), target)
                 .await?)
         }
+        Step::Quarantine { on, cluster, why } => {
+            let (cluster, server) = (cluster.to_string(), on.id.to_string());
+            let address = &on.peer_address;
+            Ok(admin
+                .quarantine(address, cluster, server, why.clone())
+                .await?)
+        }
         Step::TriggerElection { on, cluster } => {
             let server = on.id.to_string();
             Ok(admin

@@ -159,6 +159,8 @@ pub struct Ledger {
     pub applied: BTreeMap<Index, Applied>,
     /// Servers whose memory was changed: what their machines answer is not judged.
     pub rotted: BTreeSet<ServerId>,
+    /// Survivors of a total loss that were told to stop.
+    pub told_to_stop: BTreeSet<ServerId>,
     /// Requests that wait for their answer, and where.
     pub open: BTreeMap<u64, (ServerId, Asked, u64)>,
 }

@@ -47,6 +47,8 @@ pub(super) enum Question {
     },
     Transfer(Option<ServerId>),
     TriggerElection,
+    /// The operator's, to the survivors of a total loss.
+    Quarantine,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,8 @@ impl World {
             (Question::Change { .. }, Err(refusal)) => change_refused(refusal),
             (Question::Bootstrap { .. }, _) => "bootstrap",
             (Question::Activate, _) => "activate",
+            (Question::Quarantine, Ok(_)) => "quarantine: done",
+            (Question::Quarantine, Err(_)) => "quarantine: refused",
         };
         self.tally.add(name);
     }
@@ -230,6 +234,10 @@ fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
             },
         ),
         Question::Transfer(target) => (administration, Input::Transfer { target, reply }),
+        Question::Quarantine => {
+            let why = "a quorum is lost".into();
+            (administration, Input::Quarantine { why, reply })
+        }
         Question::TriggerElection => (administration, Input::TriggerElection { reply }),
     }
 }

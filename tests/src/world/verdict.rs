@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kontiki_raft::ServerId;
 
+use super::requests::{Asker, Question};
 use super::{CLIENTS, Event, World};
 
 /// Nobody waits longer than this for an answer from a server that lives in a healthy cluster.
@@ -86,6 +87,30 @@ impl World {
         for client in 0..CLIENTS {
             self.after(Duration::from_millis(10), Event::Client(client, None));
         }
+    }
+
+    /// What the operator does about the survivors of a total loss: it has them stop.
+    pub fn quarantine_survivors(&mut self) {
+        for server in self.survivors() {
+            self.checker.ledger.told_to_stop.insert(server);
+            self.ask(Asker::Nobody, server, Question::Quarantine);
+        }
+    }
+
+    /// A survivor of a total loss that has not stopped.
+    pub fn unstopped_survivor(&self) -> Option<ServerId> {
+        let stopped = |server: &ServerId| {
+            let mut all = self.processes().map(|(_, process)| process);
+            all.any(|process| process.server == *server && process.status.quarantine.is_some())
+        };
+        self.survivors().into_iter().find(|server| !stopped(server))
+    }
+
+    fn survivors(&self) -> Vec<ServerId> {
+        let all = self.processes().map(|(_, process)| process);
+        all.filter(|process| process.status.cluster.is_some())
+            .map(|process| process.server)
+            .collect()
     }
 
     /// Whether this run ends in the loss of a quorum.

@@ -26,7 +26,7 @@ const AWAIT_LEADER_MAX: u64 = 600_000;
 const AWAIT_LEADER_DEFAULT: u64 = 5_000;
 /// Bytes of a command that an inspection shows, if the request does not say.
 const INSPECT_PAYLOAD_DEFAULT: usize = 256;
-/// Bytes of the reason to stop.
+/// Bytes of the reason to stop, or to be quarantined.
 const REASON_BYTES_MAX: usize = 1024;
 /// Turns of the runtime in which the answer to whoever stops the server gets out. It may get lost all
 /// the same, as when the server crashes.
@@ -244,6 +244,31 @@ impl AdminService {
         {
             Answer::Triggered(term) => Ok(v1::TriggerElectionResponse { term: term.0 }),
             _ => Err(ApiError::BadAnswer("an election's")),
+        }
+    }
+
+    async fn quarantine(
+        &self,
+        request: Request<v1::QuarantineRequest>,
+    ) -> Answered<v1::QuarantineResponse> {
+        let wait = self.patience(&request);
+        let v1::QuarantineRequest {
+            cluster_id,
+            server_id,
+            why,
+        } = request.into_inner();
+        self.check_cluster(&cluster_id)?;
+        self.check_server(&server_id)?;
+        at_most("why", why.len(), REASON_BYTES_MAX)?;
+        if why.is_empty() {
+            return Err(invalid("why", "", "1 to 1024 bytes"));
+        }
+        match self
+            .ask(wait, |reply| Input::Quarantine { why, reply })
+            .await?
+        {
+            Answer::Done => Ok(v1::QuarantineResponse {}),
+            _ => Err(ApiError::BadAnswer("a quarantine's")),
         }
     }
 

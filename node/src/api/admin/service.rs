@@ -79,6 +79,17 @@ impl Admin for AdminService {
         )
     }
 
+    async fn quarantine(
+        &self,
+        request: Request<v1::QuarantineRequest>,
+    ) -> Result<Response<v1::QuarantineResponse>, Status> {
+        finish(
+            &self.handle,
+            Method::Quarantine,
+            self.quarantine(request).await,
+        )
+    }
+
     async fn await_leader(
         &self,
         request: Request<v1::AwaitLeaderRequest>,

@@ -94,6 +94,7 @@ fn every_refusal_of_a_write() {
         (Refusal::LastServer, FailedPrecondition, "LAST_SERVER"),
         (below, FailedPrecondition, "BELOW_MIN_MAJORITY"),
         (Refusal::NotAVoter(id), FailedPrecondition, "NOT_A_VOTER"),
+        (Refusal::HasLeader(id), FailedPrecondition, "HAS_LEADER"),
         (Refusal::TransferFailed, Unavailable, "TRANSFER_FAILED"),
         (
             Refusal::UnsupportedVersion("no".into()),

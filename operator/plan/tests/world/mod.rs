@@ -505,6 +505,18 @@ impl World {
                 cluster,
                 voters,
             } => self.bootstrap(to, *cluster, voters)?,
+            Step::Quarantine { on, cluster, why } => {
+                let voters = halves(&self.groups[cluster].configuration);
+                let lives = |half: &BTreeSet<ServerId>| {
+                    half.iter().filter(|id| self.exists(**id)).count() > half.len() / 2
+                };
+                assert!(
+                    !voters.into_iter().any(lives),
+                    "{on} is to stop, and its cluster is not lost\n{}",
+                    self.describe()
+                );
+                self.reached(on)?.quarantine = Some(why.clone());
+            }
             Step::Introduce { to, servers, .. } => {
                 let pod = self.reached(to)?;
                 for server in servers {
