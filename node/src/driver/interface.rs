@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kontiki_raft::{
-    ChangeRequest, ClusterId, Configuration, Index, LogId, Message, Purpose, Role, ServerId, Term,
-    Time,
+    ChangeRequest, ClusterId, Configuration, Index, LogId, Purpose, Role, ServerId, Term, Time,
 };
 
 use super::inspect::Inspection;

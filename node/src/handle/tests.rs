@@ -6,6 +6,7 @@ use kontiki_raft::{LogId, Message, Role, Term, TimeoutNow};
 
 use super::*;
 use crate::address_book::ServerRef;
+use crate::config::WatchSettings;
 use crate::driver::{Envelope, HostReport};
 
 fn handle(limits: Limits) -> (Handle, mpsc::Receiver<Input<Reply>>) {
@@ -16,6 +17,7 @@ fn handle(limits: Limits) -> (Handle, mpsc::Receiver<Input<Reply>>) {
         term: Term(1),
         leader: None,
     };
+    let standing = watch::channel(standing).1;
     let handle = Handle::new(HandleParts {
         metrics: Arc::new(Metrics::new(&me, "kv")),
         book: AddressBook::new(me, 16),
@@ -24,7 +26,8 @@ fn handle(limits: Limits) -> (Handle, mpsc::Receiver<Input<Reply>>) {
         machine: "kv",
         versions: 1..=1,
         initial_config: Vec::new(),
-        standing: watch::channel(standing).1,
+        watching: Watching::new(WatchSettings::default(), standing.clone()),
+        standing,
         ending: Ending::default(),
         inputs,
     });
