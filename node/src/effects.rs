@@ -65,3 +65,48 @@ fn start(metrics: Arc<Metrics>) -> Option<SyncSender<Effect>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use kontiki_raft::ServerId;
+
+    use super::*;
+    use crate::address_book::ServerRef;
+
+    #[test]
+    fn effects_that_wait_are_bounded_and_dropped_ones_are_counted() {
+        let me = ServerRef::unknown(ServerId(1));
+        let metrics = Arc::new(Metrics::new(&me, "kv"));
+        let counted = |outcome: &str, count: usize| {
+            let line = format!("kontiki_effects_total{{outcome=\"{outcome}\"}} {count}\n");
+            metrics.render().contains(&line)
+        };
+        let mut effects = EffectThread::new(metrics.clone());
+        let (begun, has_begun) = channel();
+        let (release, released) = channel::<()>();
+        effects.run(Box::new(move || {
+            begun.send(()).map_err(|error| error.to_string())?;
+            released.recv().map_err(|error| error.to_string())
+        }));
+        has_begun.recv().expect("the first is run");
+        for _ in 1..EFFECTS_MAX {
+            effects.run(Box::new(|| Ok(())));
+        }
+        let (end, has_ended) = channel();
+        let is_over = end.clone();
+        effects.run(Box::new(move || {
+            is_over.send(()).map_err(|error| error.to_string())
+        }));
+        assert!(counted("dropped", 0));
+        effects.run(Box::new(|| Ok(())));
+        assert!(counted("dropped", 1));
+        release.send(()).expect("it waits");
+        has_ended.recv().expect("the last that waited is run");
+        effects.run(Box::new(move || {
+            end.send(()).map_err(|error| error.to_string())
+        }));
+        has_ended.recv().expect("there is room again");
+    }
+}

@@ -86,12 +86,13 @@ impl Node {
         });
         let (inputs, inputs_taken) = mpsc::channel(parts.config.limits.requests_max);
         let machine = parts.machine.name();
+        let limit = parts.config.limits.state_limit();
         let handle = Handle::new(HandleParts {
             metrics: Arc::new(Metrics::new(&parts.me, machine)),
             book: AddressBook::new(parts.me.clone(), parts.config.limits.address_book_max),
             limits: parts.config.limits.within_state_limit(),
             sessions: parts.config.sessions,
-            watching: Watching::new(parts.config.watch, standing_seen.clone()),
+            watching: Watching::new(parts.config.watch.within(limit), standing_seen.clone()),
             machine,
             versions: parts.machine.versions(),
             initial_config: parts.embedded.clone().unwrap_or_default(),

@@ -60,6 +60,8 @@ fn the_state_limit_is_a_share_of_the_memory_and_lowers_other_bounds() {
     assert_eq!(lowered.log_kept_bytes_max, 4 << 20);
     assert_eq!(lowered.peer_queue_bytes_max, 4 << 20);
     assert_eq!(lowered.requests_bytes_max, 4 << 20);
+    let watch = WatchSettings::default().within(limits.state_limit());
+    assert_eq!(watch.history_bytes_max, 1 << 20);
     let driver = load("", &both).expect("valid").driver(false);
     assert_eq!(driver.state_bytes_max, Some(16 << 20));
     assert_eq!(driver.raft.uncommitted_bytes_max, 2 << 20);

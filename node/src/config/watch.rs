@@ -12,8 +12,8 @@ use crate::machine::history::HistoryBounds;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WatchSettings {
     /// Bytes of recent changes that are kept for watchers: keys, values, and 32 for each; a single
-    /// larger one is kept all the same. Who lags behind by more is told that it is compacted. Default
-    /// 8 MiB.
+    /// larger one is kept all the same. Who lags behind by more is told that it is compacted. At most a
+    /// sixteenth of the state limit, beside what that counts. Default 8 MiB.
     pub history_bytes_max: usize,
     /// Changes that are kept. Default 65536.
     pub history_events_max: usize,
@@ -44,6 +44,15 @@ impl WatchSettings {
         HistoryBounds {
             events_max: self.history_events_max,
             bytes_max: self.history_bytes_max,
+        }
+    }
+
+    /// These, with a history of a sixteenth of the state limit at most, if there is one.
+    pub fn within(self, state_limit: Option<u64>) -> Self {
+        let share = state_limit.map_or(usize::MAX, |limit| limit as usize / 16);
+        Self {
+            history_bytes_max: self.history_bytes_max.min(share),
+            ..self
         }
     }
 
