@@ -16,12 +16,12 @@ LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test e2e sim mutants leaves bench refill image
+.PHONY: help build demo check test e2e sim mutants leaves bench failover refill image
 .NOTPARALLEL:
 
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s  %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s  %s\n' "$$name" "$$text"; done
 
 build: ## Build all programs, static, into target/TRIPLE/release
 	$(STATIC) cargo build $(RELEASE) --workspace --bins
@@ -55,6 +55,9 @@ leaves: ## Change the engine's leaves one place at a time: its tests must notice
 
 bench: build ## Compare with etcd; writes target/bench/report.json
 	$(RUN) kontiki-bench
+
+failover: build ## Kill 20 leaders of ours and of etcd, the last part of bench alone (2 min)
+	$(RUN) kontiki-bench -- failover
 
 refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds, memory
 	$(RUN) kontiki-bench -- refill

@@ -137,6 +137,46 @@ pub fn of_samples(
     })
 }
 
+/// Our median outage may be so much of the rival's median,
+const MEDIAN_OUTAGE_MAX: f64 = 0.05;
+/// and our worst so much of the rival's median.
+const WORST_OUTAGE_MAX: f64 = 0.1;
+
+/// Compares outages in milliseconds: our median with the rival's, and our worst with the rival's
+/// median. The range is that of our outages, in parts of the rival's median. Empty if there is nothing
+/// to compare.
+pub fn of_outages(name: &str, (ours, rival): (&[f64], &[f64]), judges: bool) -> Vec<Comparison> {
+    let (Some(own), Some(other)) = (Figure::of(ours), Figure::of(rival)) else {
+        return Vec::new();
+    };
+    let (better, count) = (Better::Lower, ours.len().min(rival.len()));
+    let compare = |what, ours: f64, target| {
+        let ratio = ours / other.median;
+        Comparison {
+            name: format!("{name}, {what}"),
+            unit: "ms",
+            ours,
+            rival: other.median,
+            rival_name: Kind::Etcd.name(),
+            echo: None,
+            ratio,
+            range: [own.lowest / other.median, own.highest / other.median],
+            judged: ratio,
+            better,
+            target_of: TargetOf::Ratio,
+            target: Some(target),
+            met: judges.then(|| better.meets(ratio, target)),
+            rounds: count,
+            rounds_void: 0,
+            generator_bound: Vec::new(),
+        }
+    };
+    vec![
+        compare("median", own.median, MEDIAN_OUTAGE_MAX),
+        compare("worst", own.highest, WORST_OUTAGE_MAX),
+    ]
+}
+
 /// The last attempt of every round.
 fn last_attempts(rounds: &[Round]) -> Vec<&Round> {
     let is_last = |n: usize| {
@@ -177,6 +217,21 @@ mod tests {
         target: Some(2.5),
         value: |leg| leg.operations_per_second,
     };
+
+    #[test]
+    fn one_long_outage_misses_the_target_of_the_worst_alone() {
+        let rival = [1000.0, 1500.0, 9000.0];
+        let met = |ours: &[f64]| {
+            let compared = of_outages("x", (ours, &rival), true);
+            assert_eq!(compared[1].range[1], compared[1].ratio);
+            compared.iter().map(|c| c.met).collect::<Vec<_>>()
+        };
+        assert_eq!(met(&[30.0, 75.0, 150.0]), [Some(true), Some(true)]);
+        assert_eq!(met(&[30.0, 75.0, 151.0]), [Some(true), Some(false)]);
+        assert_eq!(met(&[30.0, 76.0, 80.0]), [Some(false), Some(true)]);
+        assert_eq!(of_outages("x", (&[1.0], &rival), false)[0].met, None);
+        assert!(of_outages("x", (&[], &rival), true).is_empty());
+    }
 
     fn round(round: u32, attempt: u32, void: bool, ours: f64) -> Round {
         let legs = vec![

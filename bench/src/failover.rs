@@ -1,4 +1,5 @@
-//! From `kill -9` of the leader to the next acknowledged write.
+//! From `kill -9` of the leader to the next acknowledged write, again and again: the system is made
+//! whole after each.
 //!
 //! A client on each survivor, the same for every system, so that what a server does with a write that
 //! it cannot serve (redirect, hold, forward to the dead) decides little: an attempt is given up after
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
-use crate::generator::{Data, put_once};
+use crate::generator::{self, Data, put_once};
 use crate::grpc::Connection;
-use crate::systems::{Dialect, System};
+use crate::report::Report;
+use crate::run::{Binaries, CLIENTS};
+use crate::systems::{Dialect, Kind, System};
 
 const ATTEMPT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(1);
@@ -20,9 +23,51 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// No write for so long is no failover.
 const GAP_MAX: Duration = Duration::from_secs(30);
 
-/// Kills the leader of `system`, and answers how long it was until a write that was sent afterwards
-/// was acknowledged. The system is one server short then.
-pub async fn gap(system: &mut System, data: &Data) -> Result<Duration> {
+/// Whole again, a system is left alone for so long: connections settle, and all hear the leader.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Kills leaders, `times` each, of ours and of the rival in turns.
+pub(crate) async fn measure(
+    times: u32,
+    binaries: &Binaries,
+    data: &Data,
+    report: &mut Report,
+) -> Result<()> {
+    eprintln!("killing {times} leaders each");
+    let mut systems = Vec::new();
+    for kind in [Kind::Kontiki, Kind::Etcd] {
+        if let Some(mut system) = binaries.start(kind).await? {
+            let leader = system.leader().await?;
+            let address = system.servers[leader].client;
+            generator::load_keys(address, system.dialect(), data, CLIENTS).await?;
+            systems.push(system);
+        }
+    }
+    for n in 1..=times {
+        for system in &mut systems {
+            tokio::time::sleep(SETTLE).await;
+            let name = system.kind.name();
+            let (lost, gap) = gap(system, data)
+                .await
+                .with_context(|| format!("kill the leader of {name}"))?;
+            let milliseconds = gap.as_secs_f64() * 1000.0;
+            eprintln!("failover {n}: {name} wrote again after {milliseconds:.1} ms");
+            let gaps = report.failovers_ms.entry(name).or_default();
+            gaps.push(milliseconds);
+            if n < times {
+                // Ours are numbered on: n0 to n2 were there from the beginning.
+                let number = n as usize + 2;
+                let mended = binaries.mend(system, (lost, number)).await;
+                mended.with_context(|| format!("make {name} whole again"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kills the leader of `system`. Answers which it was, and how long it took until a write that was sent
+/// afterwards was acknowledged. The system is one server short then.
+async fn gap(system: &mut System, data: &Data) -> Result<(usize, Duration)> {
     let dialect = system.dialect();
     let leader = system.leader().await?;
     let mut connections = Vec::new();
@@ -44,7 +89,8 @@ pub async fn gap(system: &mut System, data: &Data) -> Result<Duration> {
         .ok()
         .flatten()
         .with_context(|| format!("no write for {GAP_MAX:?}"))?;
-    Ok(done.context("a client panicked")?.duration_since(killed))
+    let done = done.context("a client panicked")?;
+    Ok((leader, done.duration_since(killed)))
 }
 
 /// Tries until a write is acknowledged, and answers when that was.

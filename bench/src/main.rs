@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use kontiki_bench::options::{Command, Options};
-use kontiki_bench::{echo, process, refill, run};
+use kontiki_bench::run::{self, Part};
+use kontiki_bench::{echo, process, refill};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
         Some(Command::RunTied { parent, program }) => process::become_tied(*parent, program),
         Some(Command::Echo { listen }) => on_this_thread(echo::serve(*listen)),
         Some(Command::Refill { of, times }) => on_this_thread(refill::run(&options, *of, *times)),
-        None => on_this_thread(run::run(&options)),
+        Some(Command::Failover) => on_this_thread(run::run(&options, Part::Failovers)),
+        None => on_this_thread(run::run(&options, Part::Whole)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,8 +22,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub warm_up: f64,
 
-    /// Leaders to kill per system
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Leaders to kill per system; at least 20 for a verdict
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub failovers: u32,
 
     /// A smoke test: one short round of everything, no verdict on targets
@@ -88,6 +88,8 @@ pub enum Command {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
         times: u32,
     },
+    /// Only kill leaders, as the whole benchmark does at its end: the time without a leader beside etcd's
+    Failover,
     /// Become PROGRAM, killed by the kernel when the process PARENT ends
     #[command(hide = true)]
     RunTied {
@@ -147,6 +149,11 @@ impl Options {
         if self.quick { 1 } else { self.failovers }
     }
 
+    /// Whether enough leaders are killed for the targets of outages to be judged.
+    pub fn judges_failovers(&self) -> bool {
+        self.failovers() >= 20
+    }
+
     /// Whether the run is long enough for the targets to be judged.
     pub fn judges(&self) -> bool {
         !self.quick && self.rounds >= 5 && self.seconds >= 4.0 && self.warm_up >= 1.0
@@ -185,6 +192,10 @@ mod tests {
             assert!(!parse(&shorter).judges(), "{shorter:?}");
         }
         assert!(!parse(&["--quick"]).judges());
+        assert!(parse(&[]).judges_failovers());
+        for fewer in [&["--quick"][..], &["--failovers", "19"]] {
+            assert!(!parse(fewer).judges_failovers(), "{fewer:?}");
+        }
         assert_eq!(parse(&["--quick"]).failovers(), 1);
     }
 

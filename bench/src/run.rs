@@ -27,7 +27,7 @@ const BUILD: Duration = Duration::from_secs(30 * 60);
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Clients of the loads that are meant to saturate.
-const CLIENTS: usize = 64;
+pub(crate) const CLIENTS: usize = 64;
 
 /// A load, and what is compared of it.
 struct Workload {
@@ -96,15 +96,24 @@ fn workloads() -> [Workload; 3] {
     ]
 }
 
+/// What of it is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Loads, memory and failovers.
+    Whole,
+    /// Failovers alone.
+    Failovers,
+}
+
 /// Runs the benchmark that `options` describe, until it ends or a signal ends it.
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &Options, part: Part) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let report = tokio::select! {
         // Dropping the run kills every process that it started.
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
-        report = measure(options) => report?,
+        report = measure(options, part) => report?,
     };
     report.write(&options.report)?;
     match options.output {
@@ -116,7 +125,7 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 /// What to start, and where.
-struct Binaries {
+pub(crate) struct Binaries {
     launcher: PathBuf,
     node: Option<PathBuf>,
     etcd: PathBuf,
@@ -143,16 +152,13 @@ impl Binaries {
     }
 
     /// Starts a fresh system in an empty folder. `None` for ours when the rival is measured alone.
-    async fn start(&self, kind: Kind) -> Result<Option<System>> {
-        let folder = self.scratch.path().join(kind.name());
+    pub(crate) async fn start(&self, kind: Kind) -> Result<Option<System>> {
+        let place = self.place(kind);
+        let folder = &place.folder;
         if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+            fs::remove_dir_all(folder).with_context(|| format!("empty {}", folder.display()))?;
         }
-        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let place = Place {
-            launcher: self.launcher.clone(),
-            folder,
-        };
+        fs::create_dir(folder).with_context(|| format!("make {}", folder.display()))?;
         let system = match (kind, &self.node) {
             (Kind::Echo, _) => systems::echo::start(&place).await,
             (Kind::Etcd, _) => systems::etcd::start(&place, &self.etcd).await,
@@ -163,9 +169,25 @@ impl Binaries {
             .with_context(|| format!("start {}", kind.name()))
             .map(Some)
     }
+
+    fn place(&self, kind: Kind) -> Place {
+        Place {
+            launcher: self.launcher.clone(),
+            folder: self.scratch.path().join(kind.name()),
+        }
+    }
+
+    /// See [`System::mend`].
+    pub(crate) async fn mend(&self, system: &mut System, lost: (usize, usize)) -> Result<()> {
+        let binary = match system.kind {
+            Kind::Etcd => &self.etcd,
+            Kind::Kontiki | Kind::Echo => self.node.as_ref().context("ours is not there")?,
+        };
+        system.mend(&self.place(system.kind), binary, lost).await
+    }
 }
 
-async fn measure(options: &Options) -> Result<Report> {
+async fn measure(options: &Options, part: Part) -> Result<Report> {
     let binaries = Binaries::find(options).await?;
     let data = Data::new(options.keys);
     let mut report = Report {
@@ -176,8 +198,10 @@ async fn measure(options: &Options) -> Result<Report> {
         rounds: BTreeMap::new(),
         failovers_ms: BTreeMap::new(),
     };
-    loads(options, &binaries, &data, &mut report).await?;
-    failovers(options, &binaries, &data, &mut report).await?;
+    if part == Part::Whole {
+        loads(options, &binaries, &data, &mut report).await?;
+    }
+    failover::measure(options.failovers(), &binaries, &data, &mut report).await?;
     report.comparisons = compare(options, &report);
     Ok(report)
 }
@@ -249,39 +273,6 @@ fn memory(system: &System) -> Result<Vec<Memory>> {
     system.pids().into_iter().map(memory_of).collect()
 }
 
-/// Kills leaders, each of a fresh system.
-async fn failovers(
-    options: &Options,
-    binaries: &Binaries,
-    data: &Data,
-    report: &mut Report,
-) -> Result<()> {
-    for n in 1..=options.failovers() {
-        for kind in [Kind::Kontiki, Kind::Etcd] {
-            let Some(mut system) = binaries.start(kind).await? else {
-                continue;
-            };
-            let leader = system.leader().await?;
-            let address = system.servers[leader].client;
-            generator::load_keys(address, system.dialect(), data, CLIENTS).await?;
-            let gap = failover::gap(&mut system, data)
-                .await
-                .with_context(|| format!("kill the leader of {}", kind.name()))?;
-            let milliseconds = gap.as_secs_f64() * 1000.0;
-            eprintln!(
-                "failover {n}: {} wrote again after {milliseconds:.1} ms",
-                kind.name()
-            );
-            report
-                .failovers_ms
-                .entry(kind.name())
-                .or_default()
-                .push(milliseconds);
-        }
-    }
-    Ok(())
-}
-
 fn compare(options: &Options, report: &Report) -> Vec<Comparison> {
     let judges = options.judges();
     let mut all = Vec::new();
@@ -301,11 +292,13 @@ fn compare(options: &Options, report: &Report) -> Vec<Comparison> {
             .cloned()
             .unwrap_or_default()
     };
-    all.extend(samples(
-        "kill -9 of the leader to the next write",
-        "ms",
-        &gaps,
-        Some(3000.0),
+    let killed = "kill -9 of the leader to the next write";
+    let (ours, rival) = (gaps(Kind::Kontiki), gaps(Kind::Etcd));
+    let judges_failovers = options.judges_failovers();
+    all.extend(comparisons::of_outages(
+        killed,
+        (&ours, &rival),
+        judges_failovers,
     ));
     let idle = |kind| resident_mebibytes(report, kind, |facts| &facts.memory_idle);
     all.extend(samples("resident, idle server", "MiB", &idle, Some(20.0)));

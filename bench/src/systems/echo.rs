@@ -20,6 +20,7 @@ pub async fn start(place: &Place) -> Result<System> {
         process,
         client: address,
         admin: address,
+        arguments: Vec::new(),
     }];
     let deadline = Instant::now() + START;
     while Connection::open(address, ASK).await.is_err() {

@@ -125,7 +125,6 @@ pub async fn start(place: &Place, binary: &Path) -> Result<System> {
         .map(|n| format!("n{n}=http://{}", addresses[3 + n]))
         .collect();
     let initial_cluster = initial_cluster.join(",");
-    let mut flags = Vec::new();
     let mut servers = Vec::new();
     for n in 0..3 {
         let (client, peer) = (addresses[n], addresses[3 + n]);
@@ -144,22 +143,44 @@ pub async fn start(place: &Place, binary: &Path) -> Result<System> {
             "--log-level=warn".to_owned(),
             "--unsafe-no-fsync".to_owned(),
         ];
-        let os: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        let log = place.folder.join(format!("n{n}.log"));
-        let name = format!("etcd n{n}");
-        let process = Process::start(&place.launcher, &name, binary, &os, log)?;
         servers.push(Server {
-            process,
+            process: launch(place, binary, n, &arguments)?,
             client,
             admin: client,
+            arguments: arguments.to_vec(),
         });
-        if n == 0 {
-            flags = arguments.to_vec();
-        }
     }
+    let version = await_one_leader(&mut servers).await?;
+    Ok(System {
+        kind: Kind::Etcd,
+        version,
+        flags: servers[0].arguments.clone(),
+        servers,
+    })
+}
+
+fn launch(place: &Place, binary: &Path, n: usize, arguments: &[String]) -> Result<Process> {
+    let os: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    let log = place.folder.join(format!("n{n}.log"));
+    Process::start(&place.launcher, &format!("etcd n{n}"), binary, &os, log)
+}
+
+/// Starts the member again whose process is dead, from its data, and waits until all follow one leader.
+pub async fn restart(
+    place: &Place,
+    binary: &Path,
+    servers: &mut [Server],
+    lost: usize,
+) -> Result<()> {
+    servers[lost].process = launch(place, binary, lost, &servers[lost].arguments)?;
+    await_one_leader(servers).await.map(drop)
+}
+
+/// Waits until all follow one leader; answers the version that they run.
+async fn await_one_leader(servers: &mut [Server]) -> Result<String> {
     let deadline = Instant::now() + START;
     loop {
-        let status = statuses(&servers).await;
+        let status = statuses(servers).await;
         let first = status[0].as_ref().map(|s| (s.leader, s.version.clone()));
         if let Some((leader, version)) = first
             && leader != 0
@@ -167,19 +188,9 @@ pub async fn start(place: &Place, binary: &Path) -> Result<System> {
                 .iter()
                 .all(|s| s.as_ref().is_some_and(|s| s.leader == leader))
         {
-            return Ok(System {
-                kind: Kind::Etcd,
-                version,
-                flags,
-                servers,
-            });
+            return Ok(version);
         }
-        pause(
-            deadline,
-            &mut servers,
-            "etcd's servers do not follow one leader",
-        )
-        .await?;
+        pause(deadline, servers, "etcd's servers do not follow one leader").await?;
     }
 }
 

@@ -66,15 +66,9 @@ pub async fn start(place: &Place, binary: &Path) -> Result<System> {
 
 /// As [`start`], with a configuration file of these lines for each node, if there are any.
 pub async fn start_with(place: &Place, binary: &Path, configuration: &str) -> Result<System> {
-    let mut servers = Vec::new();
-    let mut flags = Vec::new();
-    for n in 0..3 {
-        let (server, arguments) = launch(place, binary, n, configuration)?;
-        servers.push(server);
-        if n == 0 {
-            flags = arguments;
-        }
-    }
+    let launched = (0..3).map(|n| launch(place, binary, n, configuration));
+    let mut servers = launched.collect::<Result<Vec<_>>>()?;
+    let flags = servers[0].arguments.clone();
     let deadline = Instant::now() + START;
     let members = meet(&mut servers, deadline).await?;
     let cluster_id = format!("{:016x}", RandomState::new().build_hasher().finish());
@@ -115,13 +109,8 @@ pub async fn leader(servers: &[Server]) -> Option<usize> {
     None
 }
 
-/// Starts the node of number `n`, and answers its arguments as well.
-fn launch(
-    place: &Place,
-    binary: &Path,
-    n: usize,
-    configuration: &str,
-) -> Result<(Server, Vec<String>)> {
+/// Starts the node of number `n`.
+fn launch(place: &Place, binary: &Path, n: usize, configuration: &str) -> Result<Server> {
     let addresses = free_addresses(3)?;
     let (client, peer, http) = (addresses[0], addresses[1], addresses[2]);
     let mut arguments = vec![
@@ -145,17 +134,85 @@ fn launch(
         process,
         client,
         admin: peer,
+        arguments,
     };
-    Ok((server, arguments))
+    Ok(server)
 }
 
 /// Starts a fresh node of number `n`; it waits to be added.
 pub async fn join(place: &Place, binary: &Path, n: usize) -> Result<(Server, v1::Server)> {
-    let mut servers = [launch(place, binary, n, "")?.0];
+    let mut servers = [launch(place, binary, n, "")?];
     let mut members = meet(&mut servers, Instant::now() + START).await?;
     let [server] = servers;
     let member = members.pop().context("one was asked")?;
     Ok((server, member))
+}
+
+/// Starts a fresh node of number `number` in the place of `lost`, whose process is dead, and waits until
+/// it votes instead.
+pub async fn replace(
+    place: &Place,
+    binary: &Path,
+    servers: &mut [Server],
+    (lost, number): (usize, usize),
+) -> Result<()> {
+    let (fresh, member) = join(place, binary, number).await?;
+    let fresh_id = member.server_id.clone();
+    servers[lost] = fresh;
+    let deadline = Instant::now() + START;
+    loop {
+        if let Some(leader) = leader(servers).await
+            && let Ok(status) = status(&servers[leader]).await
+        {
+            let configuration = status.configuration.unwrap_or_default();
+            let live = ids(servers).await;
+            let is_whole = live.len() == servers.len()
+                && configuration.committed
+                && configuration.outgoing.is_empty()
+                && configuration.voters.len() == live.len()
+                && configuration.voters.iter().all(|id| live.contains(id));
+            if is_whole && is_ready(&servers[lost]).await {
+                return Ok(());
+            }
+            let has_begun = configuration
+                .learners
+                .iter()
+                .any(|l| l.server_id == fresh_id);
+            let gone = configuration.voters.iter().find(|id| !live.contains(*id));
+            if let Some(gone) = gone.filter(|_| !has_begun && live.len() == servers.len()) {
+                let request = v1::ReplaceServerRequest {
+                    cluster_id: status.cluster_id,
+                    lost: gone.clone(),
+                    server: Some(member.clone()),
+                    no_wait: true,
+                    ..v1::ReplaceServerRequest::default()
+                };
+                // Refused if leadership has just gone: then the next one is asked.
+                let _ =
+                    ask::<v1::ChangeResponse>(&servers[leader], "ReplaceServer", &request).await;
+            }
+        }
+        pause(
+            deadline,
+            servers,
+            "a node does not take the place of a lost one",
+        )
+        .await?;
+    }
+}
+
+/// Ids of the servers that answer.
+async fn ids(servers: &[Server]) -> Vec<String> {
+    let mut ids = Vec::new();
+    for server in servers {
+        let known = status(server).await.ok().and_then(|status| status.server);
+        ids.extend(known.map(|known| known.server_id));
+    }
+    ids
+}
+
+async fn is_ready(server: &Server) -> bool {
+    status(server).await.is_ok_and(|status| status.ready)
 }
 
 /// Who the fresh servers are.

@@ -50,6 +50,8 @@ pub struct Server {
     pub client: SocketAddr,
     /// Where questions about leadership go.
     pub admin: SocketAddr,
+    /// What it was started with.
+    pub arguments: Vec<String>,
 }
 
 /// A running system.
@@ -95,6 +97,24 @@ impl System {
             .iter()
             .map(|server| server.process.id())
             .collect()
+    }
+
+    /// Makes the system whole again after the process of server `lost` was killed: etcd's member comes
+    /// back with its data; ours, which lost its state, is replaced by a fresh server, the one of number
+    /// `number`.
+    pub async fn mend(
+        &mut self,
+        place: &Place,
+        binary: &Path,
+        (lost, number): (usize, usize),
+    ) -> Result<()> {
+        match self.kind {
+            Kind::Echo => Ok(()),
+            Kind::Kontiki => {
+                kontiki::replace(place, binary, &mut self.servers, (lost, number)).await
+            }
+            Kind::Etcd => etcd::restart(place, binary, &mut self.servers, lost).await,
+        }
     }
 
     /// Which of the servers leads, asked now.
