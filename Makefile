@@ -16,7 +16,7 @@ LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test e2e sim mutants leaves bench failover refill image
+.PHONY: help build demo check test e2e sim mutants leaves bench failover memory refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -58,6 +58,9 @@ bench: build ## Compare with etcd; writes target/bench/report.json
 
 failover: build ## Kill 20 leaders of ours and of etcd, the last part of bench alone (2 min)
 	$(RUN) kontiki-bench -- failover
+
+memory: build ## Write ten million values, and fail if a node grew since the first million (2 min)
+	$(RUN) kontiki-bench -- memory
 
 refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds, memory
 	$(RUN) kontiki-bench -- refill

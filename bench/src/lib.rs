@@ -33,6 +33,7 @@ pub mod generator;
 pub mod grpc;
 pub mod machine;
 pub mod measure;
+pub mod memory;
 pub mod options;
 pub mod process;
 pub mod refill;

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use kontiki_bench::options::{Command, Options};
 use kontiki_bench::run::{self, Part};
-use kontiki_bench::{echo, process, refill};
+use kontiki_bench::{echo, memory, process, refill};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -14,6 +14,9 @@ fn main() -> ExitCode {
         Some(Command::RunTied { parent, program }) => process::become_tied(*parent, program),
         Some(Command::Echo { listen }) => on_this_thread(echo::serve(*listen)),
         Some(Command::Refill { of, times }) => on_this_thread(refill::run(&options, *of, *times)),
+        Some(Command::Memory { writes, first }) => {
+            on_this_thread(memory::run(&options, *writes, *first))
+        }
         Some(Command::Failover) => on_this_thread(run::run(&options, Part::Failovers)),
         None => on_this_thread(run::run(&options, Part::Whole)),
     };

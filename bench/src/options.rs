@@ -90,6 +90,15 @@ pub enum Command {
     },
     /// Only kill leaders, as the whole benchmark does at its end: the time without a leader beside etcd's
     Failover,
+    /// Write millions of values over the same keys, and fail if a node's resident memory grows
+    Memory {
+        /// Values that are written in all, of 256 bytes each
+        #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+        writes: u64,
+        /// Writes after which memory is what it is compared with later
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100..))]
+        first: u64,
+    },
     /// Become PROGRAM, killed by the kernel when the process PARENT ends
     #[command(hide = true)]
     RunTied {
