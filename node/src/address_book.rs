@@ -1,6 +1,6 @@
 //! Who can be reached where. Addresses are hints outside the configuration; ids decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kontiki_raft::ServerId;
@@ -51,6 +51,8 @@ pub struct AddressBook {
 #[derive(Debug, Default)]
 struct Entries {
     known: BTreeMap<ServerId, (ServerRef, u64)>,
+    /// Servers of the configuration: they give way to nobody.
+    members: BTreeSet<ServerId>,
     /// Counts what was learned, to tell old from new.
     clock: u64,
 }
@@ -71,7 +73,7 @@ impl AddressBook {
     }
 
     /// Remembers a server. Empty fields say nothing and leave what was known. In a full book the
-    /// entry that was learned longest ago gives way.
+    /// entry that was learned longest ago gives way, those of members last.
     pub fn learn(&self, server: ServerRef) {
         if server.id == self.me.id {
             return;
@@ -95,11 +97,26 @@ impl AddressBook {
         }
         *at = entries.clock;
         if entries.known.len() > self.entries_max {
-            let oldest = entries.known.iter().min_by_key(|(_, (_, at))| *at);
+            let members = &entries.members;
+            let oldest = entries.known.iter();
+            let oldest = oldest.min_by_key(|(id, (_, at))| (members.contains(id), *at));
             if let Some((&oldest, _)) = oldest {
                 entries.known.remove(&oldest);
             }
         }
+    }
+
+    /// Says who belongs to the configuration.
+    pub fn keep(&self, members: &BTreeSet<ServerId>) {
+        let mut entries = self.lock();
+        if entries.members != *members {
+            entries.members.clone_from(members);
+        }
+    }
+
+    /// Whether a server belongs to the configuration.
+    pub fn is_member(&self, id: ServerId) -> bool {
+        self.lock().members.contains(&id)
     }
 
     /// What is known of a server; the owner itself among them.
@@ -166,6 +183,19 @@ mod tests {
         }
         assert_eq!(book.find(ServerId(2)), ServerRef::unknown(ServerId(2)));
         assert_eq!(book.find(ServerId(4)), server(4, "a:1"));
+    }
+
+    #[test]
+    fn strangers_do_not_push_out_a_member() {
+        let book = AddressBook::new(server(1, "me:1"), 2);
+        book.learn(server(2, "a:1"));
+        book.keep(&[ServerId(1), ServerId(2)].into());
+        for stranger in 3..100 {
+            book.learn(server(stranger, "b:1"));
+        }
+        assert_eq!(book.find(ServerId(2)), server(2, "a:1"));
+        assert_eq!(book.find(ServerId(98)), ServerRef::unknown(ServerId(98)));
+        assert!(book.is_member(ServerId(2)) && !book.is_member(ServerId(99)));
     }
 
     #[test]

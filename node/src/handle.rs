@@ -1,6 +1,7 @@
 //! How the rest of a node, and a program that embeds it, reaches the driver: inputs go in through
 //! one bounded channel, answers come back where the input said.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,7 +17,8 @@ use crate::config::{Limits, SessionSettings};
 use crate::driver::{Answer, Input, Refusal, Standing};
 use crate::ending::Ending;
 use crate::machine::Version;
-use crate::metrics::Metrics;
+use crate::metrics::{Face, Metrics, Reason};
+use crate::refusals::Complaints;
 use crate::watching::Watching;
 
 /// What a request came to.
@@ -97,6 +99,8 @@ pub struct Inner {
     pub turned: AtomicU64,
     /// How to end it.
     pub ending: Ending,
+    /// Who was complained about.
+    complaints: Complaints,
     /// When the first write that no turn has taken in yet was handed in; 0 if there is none.
     handed_in: AtomicU64,
     stopping: AtomicBool,
@@ -162,6 +166,7 @@ impl Handle {
             cluster: AtomicU64::new(0),
             turned: AtomicU64::new(clock::now().0),
             ending: parts.ending,
+            complaints: Complaints::default(),
             handed_in: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             ready: watch::Sender::new(false),
@@ -277,6 +282,15 @@ impl Handle {
             },
             () = self.ending.over() => Err(self.ended()),
             () = tokio::time::sleep(wait) => Err(Failure::TimedOut(wait)),
+        }
+    }
+
+    /// Counts something that is refused at the door, and logs it once per peer and minute.
+    pub fn refuse(&self, face: Face, reason: Reason, peer: IpAddr, why: &dyn std::fmt::Display) {
+        self.metrics.count_refused(face, reason);
+        if let Some(unsaid) = self.complaints.may_say(peer, clock::now()) {
+            let (face, reason) = (face.name(), reason.name());
+            tracing::warn!(%peer, face, reason, %why, unsaid, "refused");
         }
     }
 

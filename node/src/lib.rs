@@ -46,6 +46,7 @@ mod ending;
 mod entry;
 mod http;
 mod introduce;
+mod refusals;
 mod server;
 mod shutdown;
 mod telemetry;

@@ -1,10 +1,17 @@
 //! The ports: an accept loop and hyper's HTTP/2, straight to the generated services. tonic's own
 //! server would put a router and its layers on the path of every request.
+//!
+//! Here is also where whoever speaks something else, comes in crowds, or sends what is no request, is
+//! turned away: `docs/bad-input.md` lists all of it.
+
+mod budget;
+mod door;
+mod preface;
+mod refused;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -14,18 +21,23 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kontiki_proto::kv::kv_server::KvServer;
 use kontiki_proto::raft::peer_server::PeerServer;
 use kontiki_proto::v1::data_server::DataServer;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
 use crate::api::{DataService, KvService};
+use crate::handle::Handle;
+use crate::metrics::{Face, Reason};
 use crate::peer::PeerService;
 
-/// Connections of one port; past it the next waits to be accepted.
-const CONNECTIONS_MAX: u32 = 8192;
+use budget::Budget;
+pub use budget::Metered;
+use door::Door;
+use preface::{Beginning, PREFACE};
+pub(crate) use refused::{Remote, clear, of_library, of_reason};
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +87,14 @@ pub fn bind(what: &'static str, address: &str) -> Result<std::net::TcpListener, 
 
 /// What is served on a port.
 pub trait Port: Clone + Send + 'static {
+    /// Who a request for this path is for.
+    fn face(&self, path: &str) -> Face;
+
+    /// Whether a request for this path is a stream of messages.
+    fn is_stream(&self, path: &str) -> bool;
+
     /// Answers a request.
-    fn call(&self, request: Request<Incoming>) -> Answer;
+    fn call(&self, request: Request<Metered>) -> Answer;
 }
 
 /// Comes in the end.
@@ -103,7 +121,15 @@ pub struct PeerPort {
 }
 
 impl Port for ClientPort {
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn face(&self, _: &str) -> Face {
+        Face::Client
+    }
+
+    fn is_stream(&self, path: &str) -> bool {
+        path == "/kontiki.v1.Data/WriteStream"
+    }
+
+    fn call(&self, request: Request<Metered>) -> Answer {
         let path = request.uri().path();
         if path.starts_with("/kontiki.kv.v1.Kv/") {
             self.kv.clone().call(request)
@@ -116,10 +142,22 @@ impl Port for ClientPort {
 }
 
 impl Port for PeerPort {
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        match request.uri().path().starts_with("/kontiki.raft.v1.Peer/") {
-            true => self.peer.clone().call(request),
-            false => Box::pin(self.rest.clone().call(request)),
+    fn face(&self, path: &str) -> Face {
+        // A connection that is refused has asked for nothing yet.
+        match path.is_empty() || path.starts_with("/kontiki.raft.v1.Peer/") {
+            true => Face::Peer,
+            false => Face::Admin,
+        }
+    }
+
+    fn is_stream(&self, path: &str) -> bool {
+        self.face(path) == Face::Peer
+    }
+
+    fn call(&self, request: Request<Metered>) -> Answer {
+        match self.face(request.uri().path()) {
+            Face::Peer => self.peer.clone().call(request),
+            Face::Admin | Face::Client => Box::pin(self.rest.clone().call(request)),
         }
     }
 }
@@ -133,6 +171,10 @@ pub struct Transport {
     pub keep_alive: Duration,
     /// And closed if there is none within this.
     pub keep_alive_timeout: Duration,
+    /// Bytes that a stream may have sent and that nobody has read yet.
+    pub stream_window: u32,
+    /// The same of all streams of a connection.
+    pub connection_window: u32,
 }
 
 /// A port being served.
@@ -140,15 +182,13 @@ pub struct Transport {
 pub struct Serving {
     /// Stops accepting, and lets every connection finish what is in flight on it.
     pub stop: CancellationToken,
-    connections: Arc<Semaphore>,
+    door: Door,
 }
 
 impl Serving {
     /// Waits until no connection is left, at most `wait`.
     pub async fn drained(&self, wait: Duration) {
-        let all = self.connections.acquire_many(CONNECTIONS_MAX);
-        // Who has not finished by then is cut off with the process.
-        let _ = tokio::time::timeout(wait, all).await;
+        self.door.emptied(wait).await;
     }
 }
 
@@ -160,39 +200,54 @@ pub fn serve(
     listener: std::net::TcpListener,
     port: impl Port + Sync,
     transport: Transport,
+    handle: Handle,
 ) -> io::Result<Serving> {
     let listener = TcpListener::from_std(listener)?;
     let serving = Serving {
         stop: CancellationToken::new(),
-        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+        door: Door::new(),
     };
-    let (stop, connections) = (serving.stop.clone(), serving.connections.clone());
+    let (stop, door) = (serving.stop.clone(), serving.door.clone());
+    let house = House {
+        port,
+        handle,
+        budget: Budget::default(),
+        stop: stop.clone(),
+    };
     tokio::spawn(async move {
-        let accepting = accept(listener, port, transport, connections, stop.clone());
+        let accepting = accept(listener, transport, door, house);
         let _ = stop.run_until_cancelled(accepting).await;
     });
     Ok(serving)
 }
 
+/// What all connections of a port share.
+#[derive(Clone)]
+struct House<P> {
+    port: P,
+    handle: Handle,
+    budget: Budget,
+    stop: CancellationToken,
+}
+
 async fn accept(
     listener: TcpListener,
-    port: impl Port + Sync,
     transport: Transport,
-    connections: Arc<Semaphore>,
-    stop: CancellationToken,
+    door: Door,
+    house: House<impl Port + Sync>,
 ) {
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
+        .initial_stream_window_size(transport.stream_window)
+        .initial_connection_window_size(transport.connection_window)
         // gRPC has no use for it, and it costs bytes in every response.
         .auto_date_header(false)
         .max_concurrent_streams(transport.requests_max)
         .keep_alive_interval(transport.keep_alive)
         .keep_alive_timeout(transport.keep_alive_timeout);
-    while let Ok(permit) = connections.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 // Out of file descriptors, most likely: a pause lets some close.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -200,34 +255,86 @@ async fn accept(
                 continue;
             }
         };
-        let (http, port, stop) = (http.clone(), port.clone(), stop.clone());
+        let place = match door.enter(peer) {
+            Ok(place) => place,
+            Err(why) => {
+                house.refuse("", Reason::TooMany, peer, &why);
+                continue; // closed
+            }
+        };
+        let (http, house) = (http.clone(), house.clone());
         tokio::spawn(async move {
-            serve_connection(stream, http, port, stop).await;
-            drop(permit);
+            serve_connection(stream, peer, http, house).await;
+            drop(place);
         });
     }
 }
 
+impl<P: Port> House<P> {
+    fn refuse(&self, path: &str, reason: Reason, peer: IpAddr, why: &dyn std::fmt::Display) {
+        self.handle.refuse(self.port.face(path), reason, peer, why);
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let path = request.uri().path();
+        let (face, is_stream) = (self.port.face(path), self.port.is_stream(path));
+        let mut request = request.map(|body| self.budget.meter(body, is_stream));
+        if is_stream {
+            request.extensions_mut().insert(Remote(peer));
+        }
+        let Ok(response) = self.port.call(request).await;
+        refused::look(&self.handle, face, peer, response)
+    }
+}
+
 async fn serve_connection(
-    stream: TcpStream,
+    mut stream: TcpStream,
+    peer: IpAddr,
     http: hyper::server::conn::http2::Builder<TokioExecutor>,
-    port: impl Port + Sync,
-    stop: CancellationToken,
+    house: House<impl Port + Sync>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection ended before it was served");
         return;
     }
-    let service = hyper::service::service_fn(move |request| port.call(request));
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    match preface::read(&mut stream).await {
+        Beginning::Http2 => {}
+        Beginning::Closed => return,
+        Beginning::Refused(reason, why) => return house.refuse("", reason, peer, &why),
+    }
+    let (rest, write) = stream.into_split();
+    let stream = TokioIo::new(tokio::io::join(PREFACE.chain(rest), write));
+    let inside = house.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let inside = inside.clone();
+        async move { Ok::<_, Infallible>(inside.answer(request, peer).await) }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(stream, service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = stop.cancelled() => {
+        () = house.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
+    match served {
+        Err(error) if is_nonsense(&error) => {
+            let why = format!("it breaks the rules of HTTP/2: {error:?}");
+            house.refuse("", Reason::Malformed, peer, &why);
+        }
+        Err(error) => tracing::debug!(%error, "a connection broke"),
+        Ok(()) => {}
     }
+}
+
+/// Whether a connection ended because of what came by it, not because nothing did.
+fn is_nonsense(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<io::Error>() {
+            return false;
+        }
+        cause = error.source();
+    }
+    !error.is_timeout() && !error.is_canceled() && !error.is_closed()
 }

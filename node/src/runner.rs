@@ -261,8 +261,10 @@ impl Services {
             requests_max: 1024,
             keep_alive: Duration::from_secs(5),
             keep_alive_timeout: Duration::from_secs(3),
+            stream_window: 4 << 20,
+            connection_window: 16 << 20,
         };
-        let peer = serve(parts.peer.try_clone()?, peer, transport)?;
+        let peer = serve(parts.peer.try_clone()?, peer, transport, handle.clone())?;
         let client = ClientPort {
             // A stream carries lists of commands in one message.
             data: DataServer::new(DataService::new(handle.clone()))
@@ -275,9 +277,16 @@ impl Services {
             requests_max: limits.connection_requests_max,
             keep_alive: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(10),
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
         };
         let client = match &parts.client {
-            Some(listener) => Some(serve(listener.try_clone()?, client, transport)?),
+            Some(listener) => Some(serve(
+                listener.try_clone()?,
+                client,
+                transport,
+                handle.clone(),
+            )?),
             None => None,
         };
         Ok(Self {

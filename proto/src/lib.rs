@@ -76,6 +76,8 @@ pub mod reason {
     pub const COMPACTED: &str = "COMPACTED";
     /// Above the bound in bytes.
     pub const TOO_LARGE: &str = "TOO_LARGE";
+    /// The bytes are not the message that the method takes.
+    pub const MALFORMED: &str = "MALFORMED";
     /// The `kv` service on a server whose machine is another.
     pub const WRONG_MACHINE: &str = "WRONG_MACHINE";
     /// The request, or its continuation token, names another cluster.

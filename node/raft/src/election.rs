@@ -184,6 +184,9 @@ impl Raft {
         if !reply.granted && reply.term > self.term {
             return self.become_follower(now, reply.term, None);
         }
+        if !self.log.configuration().1.is_voter(from) {
+            return; // it does not count, and is not remembered
+        }
         let (candidacy, asked_term) = match &mut self.state {
             State::PreCandidate(candidacy) if reply.pre => (candidacy, self.term.next()),
             State::Candidate(candidacy) if !reply.pre => (candidacy, self.term),

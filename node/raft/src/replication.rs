@@ -34,10 +34,10 @@ impl Raft {
             let hint = self.log.agreement_at_most(append.prev);
             return self.refuse_append(from, append.prev.index, hint);
         }
-        if !self.store(&append, entries) {
+        let Some(through) = self.store(&append, entries) else {
             return;
-        }
-        self.verified = self.verified.max(append.last);
+        };
+        self.verified = self.verified.max(through);
         self.follow_commit(append.commit);
         self.acknowledge();
     }
@@ -61,14 +61,15 @@ impl Raft {
     }
 
     /// Brings the log to hold `entries`: skips those it has, cuts off what conflicts (paper figure
-    /// 2, AppendEntries 3 and 4). `false`, and nothing done, if the entries cannot be a leader's.
-    fn store(&mut self, append: &Append, entries: &[EntryMeta]) -> bool {
+    /// 2, AppendEntries 3 and 4). Answers through where it does now: before them all if more is not
+    /// committed than any leader proposes. `None`, and nothing done, if they cannot be a leader's.
+    fn store(&mut self, append: &Append, entries: &[EntryMeta]) -> Option<Index> {
         let mut terms = entries.iter().map(|entry| entry.term);
         let is_ordered = terms.clone().is_sorted()
             && terms.next().is_none_or(|first| first >= append.prev.term)
             && entries.last().is_none_or(|last| last.term <= append.term);
         if !is_ordered {
-            return false;
+            return None;
         }
         let index_of = |at: usize| Index(append.prev.index.0 + 1 + at as u64);
         let known = entries
@@ -77,11 +78,15 @@ impl Raft {
             .take_while(|(at, entry)| self.log.term(index_of(*at)) == Some(entry.term))
             .count();
         if known == entries.len() {
-            return true;
+            return Some(append.last);
         }
         let from = index_of(known);
         if from <= self.commit {
-            return false; // no leader contradicts what is committed
+            return None; // no leader contradicts what is committed
+        }
+        // A leader stops at its own bound, and passes that by a batch at most.
+        if self.log.bytes(self.commit, from.previous()) > 2 * self.config.uncommitted_bytes_max {
+            return Some(from.previous());
         }
         if from <= self.log.last().index {
             self.truncate(from.previous());
@@ -93,7 +98,7 @@ impl Raft {
             from,
             to: append.last,
         });
-        true
+        Some(append.last)
     }
 
     fn truncate(&mut self, after: Index) {

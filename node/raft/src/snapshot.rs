@@ -214,7 +214,7 @@ impl Raft {
     /// A snapshot through `last` is complete and the state restored from it: takes it over, with
     /// the `configuration` that was in force at `last`, and its entry (paper figure 13). Entries
     /// after `last` are kept if the log holds `last`; else all are dropped. `false`, and nothing
-    /// done, if this server knows as much already.
+    /// done, if this server knows as much already, or leads and knows better.
     ///
     /// It may come at any time after [`Raft::wants_snapshot`]: what is committed stays so, whoever
     /// leads. A driver with durable storage has persisted the snapshot before it calls this.
@@ -228,10 +228,9 @@ impl Raft {
             return false;
         }
         match self.state {
-            State::Leader(_) => assert!(
-                self.log.contains(last),
-                "a leader holds all that is committed"
-            ),
+            // It holds all that is committed: this is not.
+            State::Leader(_) if !self.log.contains(last) => return false,
+            State::Leader(_) => {}
             // Its votes were for another log.
             State::PreCandidate(_) | State::Candidate(_) => {
                 self.become_follower(now, self.term, None);

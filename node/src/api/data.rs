@@ -1,5 +1,6 @@
 //! `kontiki.v1.Data`: opaque commands and queries.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use super::{bounds, patience};
 use crate::driver::{Answer, Input, Refusal};
 use crate::handle::{Failure, Handle, Reply};
 use crate::host::{SessionId, Stamp};
+use crate::listen::Remote;
 use crate::metrics::Method;
 
 /// The service.
@@ -154,7 +156,10 @@ impl Data for DataService {
         &self,
         request: Request<Streaming<WriteStreamRequest>>,
     ) -> Result<Response<Self::WriteStreamStream>, Status> {
-        let stream = WriteStream::new(self.handle.clone());
+        // Whoever did not come by a port is this process.
+        let remote = request.extensions().get::<Remote>();
+        let remote = remote.map_or(IpAddr::from([127, 0, 0, 1]), |remote| remote.0);
+        let stream = WriteStream::new(self.handle.clone(), remote);
         Ok(Response::new(run(stream, request.into_inner())))
     }
 

@@ -1,5 +1,7 @@
 //! `WriteStream`: lists of commands in, lists of results out, whatever is ready in one message.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, unfold};
 use kontiki_proto::v1::streamed_result::Result as StreamResult;
@@ -16,13 +18,16 @@ use super::data::write_input;
 use super::error::{ApiError, Parts};
 use crate::driver::Answer;
 use crate::handle::{Failure, Handle, Outcome, Reply};
-use crate::metrics::{Method, Pending};
+use crate::listen::{clear, of_library, of_reason};
+use crate::metrics::{Face, Method, Pending};
 
 /// One stream. Invariant: `in_flight.count() <= limits.stream_commands_max`, the capacity of the channel of
 /// answers.
 #[derive(Debug)]
 pub(super) struct WriteStream {
     handle: Handle,
+    /// Who sends it.
+    remote: IpAddr,
     answers: mpsc::Receiver<(u64, Outcome)>,
     reply_to: mpsc::Sender<(u64, Outcome)>,
     in_flight: Pending,
@@ -35,11 +40,12 @@ pub(super) struct WriteStream {
 }
 
 impl WriteStream {
-    pub(super) fn new(handle: Handle) -> Self {
+    pub(super) fn new(handle: Handle, remote: IpAddr) -> Self {
         let (reply_to, answers) = mpsc::channel(handle.limits.stream_commands_max);
         Self {
             in_flight: handle.metrics.pending(),
             handle,
+            remote,
             answers,
             reply_to,
             waiting: Vec::new().into_iter(),
@@ -84,6 +90,9 @@ impl WriteStream {
             metadata,
         } = error.parts(&self.handle.book);
         self.handle.metrics.count_call(Method::WriteStream, code);
+        if let Some(why) = of_reason(reason) {
+            self.handle.refuse(Face::Client, why, self.remote, &message);
+        }
         let error = StreamedError {
             code: code as i32,
             message,
@@ -94,6 +103,20 @@ impl WriteStream {
             id,
             result: Some(StreamResult::Error(error)),
         });
+    }
+
+    /// A message that the library does not take ends the stream.
+    fn refuse_message(&self, status: Status) -> Status {
+        let Some((reason, code, name)) = of_library(&status) else {
+            return status;
+        };
+        self.handle
+            .refuse(Face::Client, reason, self.remote, &status.message());
+        // What was taken in before has had no result: of it, and so of the stream, nobody knows more.
+        match self.in_flight.count() {
+            0 => clear(code, status.message(), name),
+            _ => status,
+        }
     }
 
     fn on_answer(&mut self, id: u64, outcome: Outcome) {
@@ -147,7 +170,7 @@ impl WriteStream {
                 message = requests.message(), if reading => match message {
                     Ok(Some(request)) => self.waiting = request.commands.into_iter(),
                     Ok(None) => self.client_done = true,
-                    Err(status) => return Some(Err(status)),
+                    Err(status) => return Some(Err(self.refuse_message(status))),
                 },
                 () = tokio::time::sleep_until(deadline) => {
                     if self.in_flight.count() > 0 {

@@ -3,12 +3,15 @@
 use kontiki_proto::v1;
 use kontiki_raft::{ClusterId, EntryKind, Index, Purpose, Role, ServerId, Time};
 
+use super::bounds::at_most;
 use super::error::ApiError;
 use crate::address_book::{AddressBook, ServerRef};
 use crate::clock;
 use crate::config::is_address;
 use crate::driver::{ConfigurationStatus, Inspection, LogEntry, PeerStatus, StateBytes, Status};
 
+/// Bytes of the name of a node.
+const NAME_BYTES_MAX: usize = 253;
 const RIGHT_ID: &str = "1 to 16 hexadecimal digits, not all 0";
 
 /// An id that must be there.
@@ -29,6 +32,7 @@ pub(super) fn cluster_id(text: &str) -> Result<ClusterId, ApiError> {
 
 /// A server that is told about; addresses may be left out.
 pub(super) fn server(field: &'static str, server: v1::Server) -> Result<ServerRef, ApiError> {
+    at_most("node", server.node.len(), NAME_BYTES_MAX)?;
     for address in [&server.peer_address, &server.client_address] {
         if !address.is_empty() && !is_address(address) {
             return Err(invalid(field, address, "an address HOST:PORT"));

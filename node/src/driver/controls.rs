@@ -52,6 +52,14 @@ impl Controls {
         }
     }
 
+    /// The log begins at `first`: of the versions before it only the last counts.
+    pub(super) fn compact(&mut self, first: Index) {
+        let before = self.versions.range(..first).next_back();
+        if let Some(last) = before.map(|(index, _)| *index) {
+            self.versions = self.versions.split_off(&last);
+        }
+    }
+
     /// Every entry after `after` was cut off.
     pub(super) fn truncate(&mut self, after: Index) {
         self.activate = self.activate.filter(|entry| *entry <= after);
@@ -134,11 +142,18 @@ mod tests {
         controls.settle(Index(5));
         assert!(controls.has_checkpoint());
         assert_eq!(controls.judged(), Some(Index(6)));
+        controls.compact(Index(3));
+        assert_eq!(controls.oldest_version(Index(3)), Some(2));
+        assert_eq!(controls.versions.len(), 2);
         controls.truncate(Index(4));
         assert!(!controls.has_checkpoint());
         assert_eq!(controls.newest_version(), Some(2));
         assert_eq!(controls.oldest_version(Index(6)), Some(2));
         assert!(controls.is_activated());
+        controls.push(Index(5), Control::Version(4));
+        controls.compact(Index(6));
+        assert_eq!(controls.oldest_version(Index(6)), Some(4));
+        assert_eq!(controls.versions.len(), 1, "those before are of no use");
         controls.truncate(Index(0));
         assert!(!controls.is_activated());
         assert_eq!(controls.newest_version(), None);

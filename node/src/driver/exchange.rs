@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use kontiki_raft::{
-    ClusterId, Eligibility, EntryKind, EntryMeta, Index, LogChange, Message, Role, ServerId,
+    AppendOutcome, ClusterId, Eligibility, EntryKind, EntryMeta, Index, LogChange, LogId, Message,
+    Role, ServerId, SnapshotOutcome,
 };
 
 use super::controls::Controls;
@@ -27,7 +28,10 @@ impl<R> Driver<R> {
             self.counters.dropped_wrong_cluster += 1;
             return;
         }
-        let Some(entries) = decode_batch(&envelope) else {
+        let is_plausible = is_plausible(&envelope.message)
+            && !self.acknowledges_too_much(envelope.from, &envelope.message);
+        let entries = is_plausible.then(|| decode_batch(&envelope)).flatten();
+        let Some(entries) = entries else {
             self.counters.dropped_malformed += 1;
             return;
         };
@@ -181,6 +185,46 @@ impl<R> Driver<R> {
             }
         }
     }
+}
+
+/// Terms, indexes and the like that a message may name: with a thousand million a second it takes a
+/// century to get there, and what follows one of them is a number still.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// Whether all numbers of a message are such as a server can have come to.
+fn is_plausible(message: &Message) -> bool {
+    let id = |id: &LogId| id.term.0.max(id.index.0);
+    let largest = match message {
+        Message::Vote(vote) => vote.term.0.max(id(&vote.last)),
+        Message::VoteReply(reply) => reply.term.0,
+        Message::Append(append) => {
+            let indexes = append.last.0.max(append.commit.0);
+            append.term.0.max(id(&append.prev)).max(indexes)
+        }
+        Message::AppendAck(ack) => match &ack.outcome {
+            AppendOutcome::Accepted(index) => ack.term.0.max(index.0),
+            AppendOutcome::Rejected { prev, hint } => ack.term.0.max(prev.0).max(id(hint)),
+        },
+        Message::Heartbeat(heartbeat) => {
+            let number = heartbeat.round.max(heartbeat.commit.0);
+            heartbeat.term.0.max(number)
+        }
+        Message::HeartbeatAck(ack) => ack.term.0.max(ack.round),
+        Message::TimeoutNow(request) => request.term.0.max(id(&request.last)),
+        Message::SnapshotChunk(chunk) => {
+            let number = chunk.id.number.max(chunk.offset);
+            chunk.term.0.max(id(&chunk.id.last)).max(number)
+        }
+        Message::SnapshotAck(ack) => {
+            let received = match ack.outcome {
+                SnapshotOutcome::Received(offset) => offset,
+                SnapshotOutcome::Refused => 0,
+            };
+            let number = ack.id.number.max(received);
+            ack.term.0.max(id(&ack.id.last)).max(number)
+        }
+    };
+    largest <= NUMBER_MAX
 }
 
 /// The metadata of the entries in an envelope. `None` if they are not what an append says, or a piece

@@ -122,6 +122,11 @@ impl Outgoing {
         piece
     }
 
+    /// Where what was cut so far ends.
+    pub(super) fn written_through(&self) -> u64 {
+        self.offset
+    }
+
     /// The other side holds everything up to `offset`.
     pub(super) fn on_received(&mut self, offset: u64, now: Time) {
         let missing = self.window.front().map(|piece| piece.offset);

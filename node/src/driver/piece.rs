@@ -24,15 +24,15 @@ const CONFIGURATION_BYTES_MAX: u32 = 64 << 10;
 
 /// What a snapshot says besides the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// The last entry that it covers.
-    pub(super) last: LogId,
+    pub(crate) last: LogId,
     /// In force there, with its entry.
-    pub(super) configuration: (Index, Configuration),
+    pub(crate) configuration: (Index, Configuration),
 }
 
 impl Header {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut configuration = Vec::new();
         encode_configuration(&self.configuration.1, &mut configuration);
         let mut out = Vec::new();
@@ -46,7 +46,7 @@ impl Header {
     }
 
     /// Reads a header; what follows it is the host's state. `None` if it is none.
-    pub(super) fn read(reader: &mut Pieces) -> Option<Self> {
+    pub(crate) fn read(reader: &mut Pieces) -> Option<Self> {
         if reader.u32()? != FORMAT {
             return None;
         }
@@ -62,6 +62,9 @@ impl Header {
         let mut bytes = vec![0; length as usize];
         reader.read_exact(&mut bytes).ok()?;
         let configuration = decode_configuration(&bytes)?;
+        if entry > last.index {
+            return None;
+        }
         Some(Self {
             last,
             configuration: (entry, configuration),
@@ -70,7 +73,7 @@ impl Header {
 }
 
 /// For the wire: the checksum, and the bytes.
-pub(super) fn seal(bytes: &[u8]) -> Bytes {
+pub(crate) fn seal(bytes: &[u8]) -> Bytes {
     let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + bytes.len());
     sealed.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
     sealed.extend_from_slice(bytes);
@@ -78,7 +81,7 @@ pub(super) fn seal(bytes: &[u8]) -> Bytes {
 }
 
 /// The bytes of a sealed piece; `None` if they are damaged.
-pub(super) fn open(sealed: &[u8]) -> Option<&[u8]> {
+pub(crate) fn open(sealed: &[u8]) -> Option<&[u8]> {
     let (checksum, bytes) = sealed.split_first_chunk::<CHECKSUM_BYTES>()?;
     (crc32c::crc32c(bytes) == u32::from_le_bytes(*checksum)).then_some(bytes)
 }

@@ -60,7 +60,7 @@ impl SessionClock {
         let passed = now.since(self.since);
         let whole = Duration::from_millis(passed.as_millis() as u64);
         if leads {
-            self.time += whole.as_millis() as u64;
+            self.time = self.time.saturating_add(whole.as_millis() as u64);
             self.since = self.since + whole;
         } else {
             self.since = now;

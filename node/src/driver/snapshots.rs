@@ -108,6 +108,7 @@ impl<R> Driver<R> {
         self.counters.entries_compacted += through.0 + 1 - self.raft.first().0;
         self.raft.compact(through);
         self.log.compact(through);
+        self.controls.compact(self.raft.first());
     }
 
     // --- sent ---------------------------------------------------------------------------------
@@ -150,6 +151,19 @@ impl<R> Driver<R> {
                 self.snapshots.outgoing.remove(&from);
             }
         }
+    }
+
+    /// Whether a message acknowledges more of a snapshot than there is: as much log would be kept.
+    pub(super) fn acknowledges_too_much(&self, from: ServerId, message: &Message) -> bool {
+        let Message::SnapshotAck(ack) = message else {
+            return false;
+        };
+        let outgoing = self.snapshots.outgoing.get(&from);
+        let outgoing = outgoing.filter(|outgoing| outgoing.id == ack.id);
+        let SnapshotOutcome::Received(offset) = ack.outcome else {
+            return false;
+        };
+        outgoing.is_some_and(|outgoing| offset > outgoing.written_through())
     }
 
     /// The connection for snapshots to a server is new: whatever was under way is lost.
@@ -353,8 +367,14 @@ impl<R> Driver<R> {
                 self.answer(reply, Err(Refusal::OutcomeUnknown), outputs);
             }
         }
-        self.raft.install_snapshot(self.now, last, configuration);
+        let is_known = last.index <= self.raft.commit();
+        let is_installed = self.raft.install_snapshot(self.now, last, configuration);
         self.follow_log(&Bytes::new());
+        if !is_installed && !is_known {
+            let why =
+                format!("a snapshot through entry {last} was restored, and the log contradicts it");
+            self.quarantine(why, outputs);
+        }
     }
 
     pub(super) fn send(

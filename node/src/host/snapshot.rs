@@ -20,7 +20,7 @@ use crate::machine::{RestoreError, Version, View};
 /// Bytes of the first part before the name.
 const HEAD_BYTES: u32 = 16;
 /// Bytes of the first part; far above any that there can be.
-const HEAD_BYTES_MAX: u32 = 64 << 20;
+const HEAD_BYTES_MAX: u32 = 4 << 10;
 /// Bytes of a piece when the own state is put back.
 const PIECE_BYTES: usize = 256 << 10;
 

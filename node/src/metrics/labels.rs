@@ -87,6 +87,65 @@ pub(super) const DROPPED: [(Dropped, &str); 8] = [
     (Dropped::Backlog, "backlog"),
 ];
 
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident $label:literal)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$each])* $variant),* }
+
+        impl $name {
+            pub(super) const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// As a label.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $label),* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Who something was refused by.
+    Face {
+        /// Data, Kv, and what else shares their port.
+        Client "client"
+        /// Admin, and what else shares its port.
+        Admin "admin"
+        /// The streams between servers.
+        Peer "peer"
+    }
+}
+
+labels! {
+    /// Why something was refused at the door.
+    Reason {
+        /// Neither HTTP/2 nor near it.
+        NotHttp2 "not_http2"
+        /// Connected, and did not begin to speak; dialled, and did not say hello.
+        Late "late"
+        /// No more connections, streams or requests are taken.
+        TooMany "too_many"
+        /// A message, or a field.
+        TooLarge "too_large"
+        /// Bytes that are no message, and messages that make no sense.
+        Malformed "malformed"
+        /// A field out of its bounds.
+        Invalid "invalid"
+        /// There is no such method.
+        UnknownMethod "unknown_method"
+        /// `Kv`, of another machine.
+        WrongMachine "wrong_machine"
+        /// For another cluster.
+        WrongCluster "wrong_cluster"
+        /// For another incarnation.
+        WrongServer "wrong_server"
+        /// In another's name.
+        WrongSender "wrong_sender"
+        /// A command of a session that is over, or that was acknowledged.
+        Repeated "repeated"
+    }
+}
+
 pub(super) const ROLES: [(Role, &str); 6] = [
     (Role::Joiner, "joiner"),
     (Role::Learner, "learner"),

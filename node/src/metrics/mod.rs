@@ -27,7 +27,7 @@ use state_bytes::StateMetrics;
 use watches::WatchMetrics;
 
 use labels::{DROPPED, EFFECTED, ROLES, STAGES};
-pub use labels::{Dropped, Effected, Method};
+pub use labels::{Dropped, Effected, Face, Method, Reason};
 
 /// All metrics of a node.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Metrics {
     /// Of `calls`, those with code OK: looked up once.
     calls_ok: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
+    /// By face, then by reason.
+    refused: Vec<Vec<IntCounter>>,
     effects: Vec<IntCounter>,
     sent: [IntCounter; 3],
     stages: Vec<prometheus::Histogram>,
@@ -167,6 +169,16 @@ impl Metrics {
         let dropped = Opts::new("kontiki_peer_messages_dropped_total", "Messages dropped.");
         let dropped: IntCounterVec = add.add(IntCounterVec::new(dropped, &["reason"]));
         let dropped = DROPPED.map(|(_, name)| dropped.with_label_values(&[name]));
+        let refused = Opts::new(
+            "kontiki_refused_total",
+            "Connections, streams, requests and messages refused as bad input.",
+        );
+        let refused: IntCounterVec = add.add(IntCounterVec::new(refused, &["face", "reason"]));
+        let reasons = |face: &Face| {
+            let of = |reason: &Reason| refused.with_label_values(&[face.name(), reason.name()]);
+            Reason::ALL.iter().map(of).collect()
+        };
+        let refused = Face::ALL.iter().map(reasons).collect();
         let effects = Opts::new(
             "kontiki_effects_total",
             "Effects of the machine, by outcome.",
@@ -188,6 +200,7 @@ impl Metrics {
             calls_ok,
             calls,
             dropped: dropped.into(),
+            refused,
             effects: effects.into(),
             sent: Lane::ALL.map(|lane| sent.with_label_values(&[lane.name()])),
             stages: STAGES
@@ -248,6 +261,11 @@ impl Metrics {
     /// Counts a message that was dropped.
     pub fn count_drop(&self, reason: Dropped) {
         self.dropped[reason as usize].inc();
+    }
+
+    /// Counts something that was refused at the door.
+    pub fn count_refused(&self, face: Face, reason: Reason) {
+        self.refused[face as usize][reason as usize].inc();
     }
 
     /// Counts a message that was queued to a peer.

@@ -131,7 +131,7 @@ impl Dialler {
             return unreachable(false);
         }
         let since = Instant::now();
-        pump(&self.handle, self.peer, answers).await;
+        pump(&self.handle, self.peer, None, answers).await;
         Ended {
             up: Some(since.elapsed()),
             gone: false,

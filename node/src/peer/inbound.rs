@@ -1,5 +1,6 @@
 //! `kontiki.raft.v1.Peer`: streams that other servers dial.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,24 +9,32 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kontiki_proto::raft::PeerMessage;
 use kontiki_proto::raft::peer_server::Peer;
-use kontiki_raft::{ServerId, Time};
-use tokio::sync::mpsc;
+use kontiki_proto::reason;
+use kontiki_raft::{SERVERS_MAX, ServerId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::outbox::outbox;
 use super::{Lane, LinkEvent, wire};
 use crate::address_book::ServerRef;
 use crate::api::{ApiError, status};
-use crate::clock;
 use crate::driver::{Input, Refusal};
 use crate::handle::{Failure, Handle};
-use crate::metrics::Dropped;
+use crate::listen::{Remote, clear, of_library};
+use crate::metrics::{Dropped, Face, Reason};
 
 /// How long a dialler may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer's nonsense is logged at most this often.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Streams that have not said hello yet.
+const HELLOS_MAX: usize = 256;
+/// Streams of servers of the configuration: two for each lane of each, one of which is broken and
+/// does not know it yet.
+const MEMBER_STREAMS_MAX: usize = 6 * SERVERS_MAX;
+/// Streams of others. A server that belongs to no configuration yet takes everyone for one.
+const STRANGER_STREAMS_MAX: usize = 64;
+/// Bytes of the name of a node, and of an address: of a host's name, a port and some room.
+const TEXT_BYTES_MAX: usize = 300;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -33,6 +42,9 @@ pub struct PeerService {
     handle: Handle,
     events: mpsc::Sender<LinkEvent>,
     streams: Arc<AtomicU64>,
+    hellos: Arc<Semaphore>,
+    members: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
 impl PeerService {
@@ -42,21 +54,77 @@ impl PeerService {
             handle,
             events,
             streams: Arc::default(),
+            hellos: Arc::new(Semaphore::new(HELLOS_MAX)),
+            members: Arc::new(Semaphore::new(MEMBER_STREAMS_MAX)),
+            strangers: Arc::new(Semaphore::new(STRANGER_STREAMS_MAX)),
         }
+    }
+
+    /// Refuses a stream: counted, logged, and said why.
+    fn refuse(&self, remote: IpAddr, why: Reason, code: Code, text: &str, name: &str) -> Status {
+        self.handle.refuse(Face::Peer, why, remote, &text);
+        clear(code, text, name)
+    }
+
+    /// The first message of a stream.
+    async fn hello(
+        &self,
+        remote: IpAddr,
+        requests: &mut Streaming<PeerMessage>,
+    ) -> Result<PeerMessage, Status> {
+        let Ok(_place) = self.hellos.try_acquire() else {
+            let text = format!("{HELLOS_MAX} streams have not said hello yet");
+            let code = Code::ResourceExhausted;
+            return Err(self.refuse(remote, Reason::TooMany, code, &text, reason::QUEUE_FULL));
+        };
+        let malformed = |text: &str| {
+            let code = Code::InvalidArgument;
+            self.refuse(remote, Reason::Malformed, code, text, reason::MALFORMED)
+        };
+        match timeout(HELLO_TIMEOUT, requests.message()).await {
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => Err(malformed("the first message is a Hello")),
+            // Counted with all that the library refuses.
+            Ok(Err(status)) => Err(status),
+            Err(_) => {
+                let code = Code::DeadlineExceeded;
+                let text = "no Hello within 5 s";
+                Err(self.refuse(remote, Reason::Late, code, text, reason::TIMED_OUT))
+            }
+        }
+    }
+
+    /// Room for one more stream; it is free again once that ends.
+    fn room(&self, peer: ServerId, remote: IpAddr) -> Result<OwnedSemaphorePermit, Status> {
+        let (room, max, of) = match self.handle.book.is_member(peer) {
+            true => (&self.members, MEMBER_STREAMS_MAX, "of members"),
+            false => (
+                &self.strangers,
+                STRANGER_STREAMS_MAX,
+                "of others than members",
+            ),
+        };
+        room.clone().try_acquire_owned().map_err(|_| {
+            let text = format!("{max} streams {of} are open");
+            let code = Code::ResourceExhausted;
+            self.refuse(remote, Reason::TooMany, code, &text, reason::QUEUE_FULL)
+        })
     }
 
     async fn accept(
         &self,
         lane: Lane,
-        mut requests: Streaming<PeerMessage>,
+        request: Request<Streaming<PeerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        let hello = match timeout(HELLO_TIMEOUT, requests.message()).await {
-            Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return Err(Status::invalid_argument("the first message is a Hello")),
-            Ok(Err(status)) => return Err(status),
-            Err(_) => return Err(Status::deadline_exceeded("no Hello within 5 s")),
-        };
-        let peer = self.verify(&hello)?;
+        // Whoever did not come by a port is this process.
+        let remote = request.extensions().get::<Remote>();
+        let remote = remote.map_or(IpAddr::from([127, 0, 0, 1]), |remote| remote.0);
+        let mut requests = request.into_inner();
+        let hello = self.hello(remote, &mut requests).await?;
+        let dialler = self.verify(&hello, remote)?;
+        let peer = dialler.id;
+        let room = self.room(peer, remote)?;
+        self.learn(hello.cluster, dialler);
         let limits = self.handle.limits;
         let (outbox, queue) = outbox(limits.peer_queue_messages_max, limits.peer_queue_bytes_max);
         outbox.push(wire::hello(
@@ -74,33 +142,44 @@ impl PeerService {
         }
         let (handle, events) = (self.handle.clone(), self.events.clone());
         tokio::spawn(async move {
-            pump(&handle, peer, requests).await;
+            pump(&handle, peer, Some(remote), requests).await;
             // Nobody listens any more once the node has ended.
             let _ = events.send(LinkEvent::Closed(peer, lane, stream)).await;
+            drop(room);
         });
         Ok(Response::new(queue.map(Ok).boxed()))
     }
 
-    /// Checks who dials and whom, and remembers where the dialler is.
-    fn verify(&self, hello: &PeerMessage) -> Result<ServerId, Status> {
-        let Some(peer) = wire::greeted(hello) else {
+    /// Checks who dials and whom.
+    fn verify(&self, hello: &PeerMessage, remote: IpAddr) -> Result<ServerRef, Status> {
+        let malformed = |text: &str| {
             self.handle.metrics.count_drop(Dropped::Malformed);
-            return Err(Status::invalid_argument(
+            let code = Code::InvalidArgument;
+            self.refuse(remote, Reason::Malformed, code, text, reason::MALFORMED)
+        };
+        let Some(peer) = wire::greeted(hello) else {
+            return Err(malformed(
                 "the first message is a Hello with its sender's id",
             ));
         };
+        for text in [&peer.name, &peer.peer_address, &peer.client_address] {
+            if text.len() > TEXT_BYTES_MAX {
+                return Err(malformed("a name or an address in the Hello is too long"));
+            }
+        }
         let me = self.handle.server;
         if hello.to != me.0 {
             self.handle.metrics.count_drop(Dropped::WrongServer);
+            let text = format!("it dials server {}", ServerId(hello.to));
+            self.handle
+                .refuse(Face::Peer, Reason::WrongServer, remote, &text);
             let refusal = Failure::Refused(Refusal::WrongServer(me));
             return Err(status(&ApiError::Admin(refusal), &self.handle.book));
         }
-        let id = peer.id;
-        self.learn(hello.cluster, peer);
-        Ok(id)
+        Ok(peer)
     }
 
-    /// Servers of other clusters are let in, so that the driver counts what it drops; where they
+    /// Remembers where the dialler is. Servers of other clusters are let in, so that the driver counts what it drops; where they
     /// are is of no interest.
     fn learn(&self, cluster: u64, peer: ServerRef) {
         let mine = self.handle.cluster().map_or(0, |cluster| cluster.0);
@@ -110,21 +189,45 @@ impl PeerService {
     }
 }
 
-/// Hands every message of a stream to the driver until it ends.
-pub(super) async fn pump(handle: &Handle, peer: ServerId, mut stream: Streaming<PeerMessage>) {
-    let mut logged: Option<Time> = None;
-    let mut complain = |problem: &dyn std::fmt::Display| {
-        let now = clock::now();
-        if logged.is_none_or(|at| now.since(at) >= LOG_INTERVAL) {
-            logged = Some(now);
-            tracing::warn!(%peer, %problem, "dropped a message");
-        }
+/// Hands every message of a stream to the driver until it ends. `remote`: who dialled it, if that was
+/// not this server.
+pub(super) async fn pump(
+    handle: &Handle,
+    peer: ServerId,
+    remote: Option<IpAddr>,
+    mut stream: Streaming<PeerMessage>,
+) {
+    let complain = |reason, problem: &dyn std::fmt::Display| match remote {
+        Some(remote) => handle.refuse(Face::Peer, reason, remote, problem),
+        None => handle.metrics.count_refused(Face::Peer, reason),
     };
-    while let Ok(Some(message)) = stream.message().await {
+    loop {
+        let message = match stream.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(status) => {
+                if let Some((reason, ..)) = of_library(&status) {
+                    complain(reason, &status.message());
+                }
+                return;
+            }
+        };
         if message.from != peer.0 {
             handle.metrics.count_drop(Dropped::WrongSender);
-            complain(&"its sender is not who said hello");
+            complain(
+                Reason::WrongSender,
+                &"the sender of a message is not who said hello",
+            );
             continue;
+        }
+        // The driver looks again, and drops what is not meant for it.
+        let mine = handle
+            .cluster()
+            .map_or(message.cluster, |cluster| cluster.0);
+        if message.cluster != mine {
+            complain(Reason::WrongCluster, &"a message for another cluster");
+        } else if message.to != handle.server.0 {
+            complain(Reason::WrongServer, &"a message for another incarnation");
         }
         match wire::decode(message) {
             Ok(envelope) => {
@@ -134,7 +237,7 @@ pub(super) async fn pump(handle: &Handle, peer: ServerId, mut stream: Streaming<
             }
             Err(malformed) => {
                 handle.metrics.count_drop(Dropped::Malformed);
-                complain(&malformed);
+                complain(Reason::Malformed, &malformed);
             }
         }
     }
@@ -150,7 +253,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<PeerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        self.accept(Lane::Liveness, request.into_inner()).await
+        self.accept(Lane::Liveness, request).await
     }
 
     type EntriesStream = Answers;
@@ -159,7 +262,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<PeerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        self.accept(Lane::Entries, request.into_inner()).await
+        self.accept(Lane::Entries, request).await
     }
 
     type SnapshotsStream = Answers;
@@ -168,6 +271,6 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<PeerMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        self.accept(Lane::Snapshots, request.into_inner()).await
+        self.accept(Lane::Snapshots, request).await
     }
 }

@@ -50,6 +50,10 @@ impl Drop for Dialled {
 }
 
 impl Peer {
+    fn is_unused(&self) -> bool {
+        self.dialled.iter().all(Option::is_none) && self.accepted.iter().all(Option::is_none)
+    }
+
     /// Whether all that is dialled is up, but for snapshots: without those a server is no worse off.
     fn is_up(&self) -> bool {
         let [liveness, entries, _] = &self.dialled;
@@ -76,6 +80,9 @@ impl Links {
         let lane = Lane::of(&envelope.message);
         let (to, is_reply) = (envelope.to, envelope.message.is_reply());
         let metrics = self.handle.metrics.clone();
+        if is_reply && !self.peers.contains_key(&to) {
+            return metrics.count_drop(Dropped::NoStream);
+        }
         let peer = self.peers.entry(to).or_default();
         peer.used = now;
         if lane == Lane::Snapshots {
@@ -179,6 +186,11 @@ impl Links {
             return;
         }
         *accepted = None;
+        if peer.is_unused() && !self.handle.book.is_member(id) {
+            // Strangers come and go: they are not remembered.
+            self.peers.remove(&id);
+            return;
+        }
         if leader != Some(id) {
             return;
         }
@@ -192,6 +204,7 @@ impl Links {
     /// Keeps the liveness lane to every server of the configuration connected, and forgets others
     /// that have been idle.
     pub fn keep(&mut self, servers: &BTreeSet<ServerId>, now: Time) {
+        self.handle.book.keep(servers);
         let me = self.handle.server;
         for &id in servers.iter().filter(|id| **id != me) {
             let peer = self.peers.entry(id).or_default();

@@ -8,6 +8,7 @@ pub mod probe;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kontiki_proto::v1;
@@ -36,6 +37,7 @@ pub struct NodeProcess {
     pub client: String,
     pub peer: String,
     pub http: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// The binary under test, with ports that the kernel chooses.
@@ -78,7 +80,13 @@ impl NodeProcess {
             }
         };
         // The pipe must not fill up.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                kept.lock().expect("unpoisoned").push(line);
+            }
+        });
         let field = |name: &str| started[name].as_str().expect(name).to_owned();
         Self {
             child,
@@ -86,7 +94,19 @@ impl NodeProcess {
             client: field("client"),
             peer: field("peer"),
             http: field("http"),
+            log: lines,
         }
+    }
+
+    /// Lines of its log since it started, as JSON.
+    pub fn logged(&self, message: &str) -> Vec<serde_json::Value> {
+        let lines = self.log.lock().expect("unpoisoned");
+        let events = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        events
+            .filter(|event: &serde_json::Value| event["message"] == message)
+            .collect()
     }
 
     pub fn server(&self) -> v1::Server {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use kontiki_proto::v1;
-use kontiki_raft::{ChangeRequest, Index, Purpose};
+use kontiki_raft::{ChangeRequest, Index, Purpose, SERVERS_MAX};
 use tonic::Request;
 
 use super::bounds::at_most;
@@ -412,5 +412,13 @@ fn until(committed: bool) -> Until {
 }
 
 fn ids(field: &'static str, list: &[String]) -> Result<Vec<kontiki_raft::ServerId>, ApiError> {
+    if list.len() > SERVERS_MAX {
+        let count = format!("{} servers", list.len());
+        return Err(invalid(
+            field,
+            &count,
+            &format!("at most {SERVERS_MAX} servers"),
+        ));
+    }
     list.iter().map(|text| server_id(field, text)).collect()
 }
