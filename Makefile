@@ -3,6 +3,8 @@
 SEEDS ?= 1000
 TAG ?= dev
 ONLY ?=
+MINUTES ?= 1
+TARGET ?= codecs peer client admin driver
 
 # One static release build serves images, demo, simulation and benchmark. --target keeps the flag away
 # from build scripts and procedural macros, which cannot be static.
@@ -16,7 +18,7 @@ LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test e2e sim mutants leaves bench failover memory refill image
+.PHONY: help build demo check test e2e sim mutants leaves fuzz bench failover memory refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -52,6 +54,8 @@ leaves: ## Change the engine's leaves one place at a time: its tests must notice
 	cargo mutants --package kontiki-raft --jobs 1 --timeout 60 --output $(TARGET_DIR) \
 	  --exclude-re 'replace < with <= in Log::term' --exclude-re 'replace > with >= in Log::compact' \
 	  $(LEAVES:%=--file node/raft/src/%.rs) -- --lib --tests
+fuzz: ## Make inputs up that break a server: MINUTES=1 for each TARGET="codecs peer client admin driver"
+	node/fuzz/run.sh "$(MINUTES)" $(TARGET)
 
 bench: build ## Compare with etcd; writes target/bench/report.json
 	$(RUN) kontiki-bench

@@ -29,6 +29,8 @@
 pub mod api;
 pub mod config;
 pub mod driver;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod handle;
 pub mod host;
 pub mod listen;

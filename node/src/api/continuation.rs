@@ -18,16 +18,16 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// What is left of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Continuation {
+pub(crate) struct Continuation {
     /// First key of the next page.
-    pub(super) next: Bytes,
+    pub(crate) next: Bytes,
     /// First key after the range; empty: to the end.
-    pub(super) end: Bytes,
+    pub(crate) end: Bytes,
 }
 
 impl Continuation {
     /// As a token of `cluster`.
-    pub(super) fn encode(&self, cluster: ClusterId) -> Bytes {
+    pub(crate) fn encode(&self, cluster: ClusterId) -> Bytes {
         let mut token = Vec::with_capacity(15 + self.next.len() + self.end.len());
         token.put_u8(VERSION);
         token.put_u64_le(cluster.0);
@@ -44,7 +44,7 @@ impl Continuation {
     /// # Errors
     /// [`ApiError::BadContinuation`] if it is none, [`ApiError::ContinuationOf`] if it is one of
     /// another cluster than `mine`.
-    pub(super) fn decode(token: &Bytes, mine: ClusterId) -> Result<Self, ApiError> {
+    pub(crate) fn decode(token: &Bytes, mine: ClusterId) -> Result<Self, ApiError> {
         let bad = |problem: &'static str| ApiError::BadContinuation { problem };
         let at = token.len().checked_sub(CHECKSUM_BYTES);
         let at = at.ok_or(bad("it is too short"))?;

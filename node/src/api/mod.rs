@@ -12,6 +12,13 @@ mod stream;
 mod text;
 mod watch;
 
+/// What is fuzzed by itself.
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz {
+    pub(crate) use super::continuation::Continuation;
+    pub(crate) use super::grpc_timeout;
+}
+
 pub use admin::AdminService;
 pub use data::DataService;
 pub use error::{ApiError, status};
@@ -30,7 +37,7 @@ fn patience(metadata: &MetadataMap, limit: Duration) -> Duration {
 }
 
 /// Parses at most 8 digits and a unit, as the gRPC specification has it.
-fn grpc_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = (digits.len() <= 8).then(|| digits.parse().ok())??;
     Some(match unit {

@@ -35,6 +35,12 @@ mod state_bytes;
 mod versions;
 mod view;
 
+/// What is fuzzed by itself.
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz {
+    pub(crate) use super::piece::{Header, open, seal};
+}
+
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, Config, Raft, Role, ServerId, Time};
 

@@ -11,6 +11,12 @@ mod links;
 mod outbox;
 mod wire;
 
+/// What is fuzzed by itself.
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz {
+    pub(crate) use super::wire::{decode, encode, greeted};
+}
+
 pub(crate) use dial::endpoint;
 pub use inbound::PeerService;
 pub use links::Links;
