@@ -31,6 +31,7 @@
 pub mod clock;
 pub mod disk;
 pub mod invariants;
+pub mod linearizability;
 pub mod network;
 pub mod profile;
 pub mod register;
