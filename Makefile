@@ -5,6 +5,7 @@ TAG ?= dev
 ONLY ?=
 MINUTES ?= 1
 TARGET ?= codecs peer client admin driver
+SEED ?=
 
 # One static release build serves images, demo, simulation and benchmark. --target keeps the flag away
 # from build scripts and procedural macros, which cannot be static.
@@ -18,7 +19,7 @@ LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test e2e sim mutants leaves fuzz bench failover memory refill image
+.PHONY: help build demo check test process e2e sim mutants leaves fuzz bench failover memory refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -31,15 +32,19 @@ build: ## Build all programs, static, into target/TRIPLE/release
 demo: build ## Tell ExRaft's story, then scale, crash and replace servers on this machine (90 s)
 	$(RUN) demo
 
-check: ## Formatting, lints, and all tests but those on Kubernetes; needs no root (5 min)
+check: ## Formatting, lints, and all tests but those in namespaces and on Kubernetes; needs no root (5 min)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --package kontiki-tests --test kubernetes --locked -- -D warnings
+	cargo clippy --package kontiki-tests --test kubernetes --test namespaces --locked -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-test: ## Everything that CI runs: check, sim, e2e
+test: ## Everything that CI runs: check, sim, process, e2e
 	@.ci/test
+
+process: build ## Real processes under faults, in namespaces, histories checked (ONLY="NAME..." SEED=N)
+	tests/namespaces/install.sh
+	$(STATIC) cargo test $(RELEASE) --test namespaces -- $(if $(SEED),--seed $(SEED)) $(ONLY)
 
 e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
 	TAG=$(TAG) tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
@@ -54,6 +59,7 @@ leaves: ## Change the engine's leaves one place at a time: its tests must notice
 	cargo mutants --package kontiki-raft --jobs 1 --timeout 60 --output $(TARGET_DIR) \
 	  --exclude-re 'replace < with <= in Log::term' --exclude-re 'replace > with >= in Log::compact' \
 	  $(LEAVES:%=--file node/raft/src/%.rs) -- --lib --tests
+
 fuzz: ## Make inputs up that break a server: MINUTES=1 for each TARGET="codecs peer client admin driver"
 	node/fuzz/run.sh "$(MINUTES)" $(TARGET)
 

@@ -1,7 +1,6 @@
 //! Real node processes on loopback, with real signals.
 
 mod cluster;
-mod node;
 mod sessions;
 mod state_limit;
 
@@ -11,11 +10,11 @@ use kontiki_proto::raft::peer_client::PeerClient;
 use kontiki_proto::raft::peer_message::Body;
 use kontiki_proto::raft::{Heartbeat, Hello, PeerMessage};
 use kontiki_proto::reason;
+use kontiki_tests::node::{self, Node};
 use rustix::process::Signal;
 use tonic::Code;
 
 use cluster::{Cluster, DEADLINE, admin, channel, detail, get, put, status};
-use node::Node;
 
 /// From `kill -9` of the leader to the next acknowledged write, with default timers.
 const FAILOVER_WITHIN: Duration = Duration::from_secs(3);

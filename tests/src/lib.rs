@@ -33,6 +33,7 @@ pub mod disk;
 pub mod invariants;
 pub mod linearizability;
 pub mod network;
+pub mod node;
 pub mod profile;
 pub mod register;
 pub mod rng;

@@ -1,4 +1,4 @@
-//! A node process of a test: started on free ports, found by its log, gone when dropped.
+//! A node process of a test: found by its log, gone when dropped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running `kontiki-node`.
+#[derive(Debug)]
 pub struct Node {
     child: Child,
     /// Its incarnation, 16 hexadecimal digits.
@@ -27,31 +28,69 @@ pub struct Node {
     pub http: String,
 }
 
+/// How one is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its configuration file.
+    pub config: &'a str,
+    /// A program with arguments that turns into the node when the node's command line follows.
+    pub within: &'a [&'a str],
+    /// Flags of the node, where it listens among them.
+    pub flags: &'a [&'a str],
+}
+
+/// Ports of the kernel's choice, for this machine alone.
+const ON_LOOPBACK: &[&str] = &[
+    "--listen-client=127.0.0.1:0",
+    "--listen-peer=127.0.0.1:0",
+    "--listen-http=127.0.0.1:0",
+];
+
 impl Node {
-    /// Starts one with this configuration file, on ports of the kernel's choice.
+    /// Starts one with this configuration file, on loopback. Its log is shown with the test's output
+    /// if it fails.
     pub fn start(name: &str, config: &str) -> Self {
+        let prefix = name.to_owned();
+        Self::launch(
+            Launch {
+                name,
+                config,
+                within: &[],
+                flags: ON_LOOPBACK,
+            },
+            move |line| eprintln!("{prefix} {line}"),
+        )
+    }
+
+    /// Starts one like this; what it logs goes here, a line at a time.
+    pub fn launch(launch: Launch<'_>, log: impl FnMut(&str) + Send + 'static) -> Self {
+        let Launch {
+            name,
+            config,
+            within,
+            flags,
+        } = launch;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("node.yaml");
         std::fs::write(&file, config).expect("the configuration is written");
-        let mut child = Command::new(binary())
+        let binary = binary();
+        let mut words = within.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
+        let mut child = Command::new(words.next().expect("there is the binary"))
+            .args(words)
             .arg("--config")
             .arg(&file)
             .args(["--node-name", name, "--log-format", "json"])
             // As in a pod: see operator/src/objects/pods.rs.
             .env("MALLOC_MMAP_THRESHOLD_", "262144")
-            .args([
-                "--listen-client",
-                "127.0.0.1:0",
-                "--listen-peer",
-                "127.0.0.1:0",
-            ])
-            .args(["--listen-http", "127.0.0.1:0"])
+            .args(flags)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("kontiki-node starts");
         let stderr = child.stderr.take().expect("it is piped");
-        let started = match started(name, stderr) {
+        let started = match started(stderr, log) {
             Some(started) => started,
             None => panic!("node {name} ended: {:?}", child.wait()),
         };
@@ -156,10 +195,11 @@ impl Drop for Node {
     }
 }
 
-/// The line of the log that says where it listens. The rest of the log is shown with the test's
-/// output if it fails.
-fn started(name: &str, stderr: impl Read + Send + 'static) -> Option<serde_json::Value> {
-    let name = name.to_owned();
+/// The line of the log that says where it listens.
+fn started(
+    stderr: impl Read + Send + 'static,
+    mut log: impl FnMut(&str) + Send + 'static,
+) -> Option<serde_json::Value> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -167,7 +207,7 @@ fn started(name: &str, stderr: impl Read + Send + 'static) -> Option<serde_json:
             if parsed["message"] == "started" {
                 drop(sender.send(parsed)); // the test may have given up
             }
-            eprintln!("{name} {line}");
+            log(&line);
         }
     });
     receiver.recv_timeout(START_WITHIN).ok()

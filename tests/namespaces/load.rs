@@ -1,0 +1,274 @@
+//! Clients that put, get, delete and compare-and-set a few keys while faults are made, each with one
+//! call in flight; and the history of what they saw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kontiki_client::{Client, Options};
+use kontiki_tests::linearizability::history::{Call, Key, Open, Recorder, Reply, Revisions, Value};
+use kontiki_tests::rng::Rng;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::caller::{Answer, Caller, Direct, Question, Silence};
+use crate::cluster::{CLIENT_PORT, DEADLINE, eventually};
+use crate::network;
+
+/// Few, so that clients meet.
+pub const KEYS: Key = 5;
+/// Of either kind: with a session, and without.
+const ROUTED: usize = 2;
+/// Between two calls of a client.
+const PAUSE_MILLISECONDS: (u64, u64) = (2, 12);
+
+/// A call at one server is given up after this long; a write is unknown then.
+const DIRECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A write without a session is unknown after this long.
+const ROUTED_TIMEOUT: Duration = Duration::from_secs(4);
+/// In a session it is sent again for so long...
+const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// ...each time after this.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the clients share.
+#[derive(Debug)]
+struct Shared {
+    recorder: Recorder,
+    /// The next value that nobody has written.
+    value: AtomicU64,
+    /// Writes that were done.
+    acknowledged: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The clients, at work.
+pub struct Load {
+    shared: Arc<Shared>,
+    clients: JoinSet<()>,
+    endpoints: Vec<String>,
+}
+
+/// What a client last saw in a key: the value, and the revision that wrote it.
+type Seen = Option<(Option<Value>, u64)>;
+
+impl Load {
+    /// Two clients with sessions, two without, and one at each of the servers, by their places.
+    pub fn start(servers: usize, seed: u64) -> Self {
+        let shared = Arc::new(Shared {
+            recorder: Recorder::begin(),
+            value: AtomicU64::new(1),
+            acknowledged: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        });
+        let endpoints = (0..servers).map(client_address).collect();
+        let mut load = Self {
+            shared,
+            clients: JoinSet::new(),
+            endpoints,
+        };
+        for number in 0..ROUTED {
+            load.employ(seed, format!("session {number}"), load.routed(true));
+            load.employ(seed, format!("routed {number}"), load.routed(false));
+        }
+        for place in 0..servers {
+            let direct = Direct::new(&client_address(place), DIRECT_TIMEOUT);
+            let name = format!("at {}", network::host_name(place));
+            load.employ(seed, name, Caller::Direct(Box::new(direct)));
+        }
+        load
+    }
+
+    fn routed(&self, sessions: bool) -> Caller {
+        let options = Options {
+            timeout: if sessions {
+                SESSION_TIMEOUT
+            } else {
+                ROUTED_TIMEOUT
+            },
+            attempt_timeout: ATTEMPT_TIMEOUT,
+            sessions,
+            ..Options::default()
+        };
+        Caller::Routed(Client::with_options(&self.endpoints, options).expect("addresses"))
+    }
+
+    fn employ(&mut self, seed: u64, name: String, caller: Caller) {
+        let mut stream = Rng::new(seed ^ ((self.clients.len() as u64 + 1) << 32));
+        let worker = Worker {
+            shared: Arc::clone(&self.shared),
+            name: name.into(),
+            caller,
+            rng: Rng::new(stream.bits()),
+            seen: [None; KEYS as usize],
+        };
+        self.clients.spawn(worker.work());
+    }
+
+    /// What has been recorded so far.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// Waits until so many more writes are done: the store is in service.
+    ///
+    /// # Errors
+    /// They are not, in time.
+    pub async fn go_on(&self, writes: u64) -> Result<()> {
+        let wanted = self.shared.acknowledged.load(Relaxed) + writes;
+        eventually("writes go on", async || {
+            Ok((self.shared.acknowledged.load(Relaxed) >= wanted).then_some(()))
+        })
+        .await
+    }
+
+    /// Asks this server, and no other, to show keys, so many times at once; they wait for as long as
+    /// it takes. A server that stands still finds them when it goes on.
+    pub fn burst(&self, place: usize, gets: u64) -> Burst {
+        let one = |number: u64| {
+            let shared = Arc::clone(&self.shared);
+            let mut direct = Direct::new(&client_address(place), DEADLINE);
+            let name = format!("burst at {}", network::host_name(place)).into();
+            let key = 1 + (number % u64::from(KEYS)) as Key;
+            tokio::spawn(async move {
+                let open = shared.recorder.call(&name, key, Call::Get);
+                let answer = direct.ask(key, Question::Get).await;
+                settle(&shared, open, Call::Get, answer)
+            })
+        };
+        Burst((0..gets).map(one).collect())
+    }
+
+    /// Lets every client end what it does, and reads every key once more.
+    ///
+    /// # Errors
+    /// A client panicked, or a key cannot be read.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.shared.stopped.store(true, Relaxed);
+        while let Some(client) = self.clients.join_next().await {
+            client?;
+        }
+        let mut caller = self.routed(false);
+        let name = "the last reader".into();
+        for key in 1..=KEYS {
+            let open = self.shared.recorder.call(&name, key, Call::Get);
+            let answer = caller.ask(key, Question::Get).await;
+            ensure!(answer.is_ok(), "key {key} cannot be read in the end");
+            settle(&self.shared, open, Call::Get, answer);
+        }
+        Ok(())
+    }
+}
+
+fn client_address(place: usize) -> String {
+    format!("{}:{CLIENT_PORT}", network::address(place))
+}
+
+/// Gets that are under way.
+pub struct Burst(Vec<JoinHandle<bool>>);
+
+impl Burst {
+    /// Waits until each is answered or refused; how many were answered.
+    ///
+    /// # Errors
+    /// One panicked.
+    pub async fn ended(self) -> Result<usize> {
+        let mut answered = 0;
+        for get in self.0 {
+            answered += usize::from(get.await?);
+        }
+        Ok(answered)
+    }
+}
+
+/// Takes down how a call ended; whether it was answered.
+fn settle(shared: &Shared, open: Open, call: Call, answer: Answer) -> bool {
+    match answer {
+        Ok((reply, revisions)) => {
+            shared.recorder.reply(open, reply, revisions);
+            if matches!(reply, Reply::Done | Reply::Deleted(_)) {
+                shared.acknowledged.fetch_add(1, Relaxed);
+            }
+            return true;
+        }
+        Err(Silence::Failed) => shared.recorder.fail(open),
+        // Without an answer a get says nothing.
+        Err(Silence::Unknown) if !call.is_write() => shared.recorder.fail(open),
+        Err(Silence::Unknown) => {}
+    }
+    false
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    caller: Caller,
+    rng: Rng,
+    seen: [Seen; KEYS as usize],
+}
+
+impl Worker {
+    async fn work(mut self) {
+        while !self.shared.stopped.load(Relaxed) {
+            let key = self.rng.within(1, u64::from(KEYS)) as Key;
+            let (call, question) = self.draw(key);
+            let open = self.shared.recorder.call(&self.name, key, call);
+            let answer = self.caller.ask(key, question).await;
+            self.seen[usize::from(key) - 1] = saw(call, answer);
+            settle(&self.shared, open, call, answer);
+            let (least, most) = PAUSE_MILLISECONDS;
+            let pause = Duration::from_millis(self.rng.within(least, most));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn draw(&mut self, key: Key) -> (Call, Question) {
+        let seen = self.seen[usize::from(key) - 1];
+        let value = self.shared.value.fetch_add(1, Relaxed);
+        match (self.rng.below(100), seen) {
+            (0..45, _) | (75.., None) => (Call::Get, Question::Get),
+            (45..70, _) => {
+                let question = Question::Put {
+                    value,
+                    if_mod_revision: None,
+                };
+                (Call::Put(value), question)
+            }
+            (70..75, _) => {
+                let question = Question::Delete {
+                    if_mod_revision: None,
+                };
+                (Call::Delete, question)
+            }
+            (75..79, Some((expected, revision))) => {
+                let call = Call::CompareAndSet {
+                    expected,
+                    new: None,
+                };
+                let if_mod_revision = Some(revision);
+                (call, Question::Delete { if_mod_revision })
+            }
+            (79.., Some((expected, revision))) => {
+                let call = Call::CompareAndSet {
+                    expected,
+                    new: Some(value),
+                };
+                let question = Question::Put {
+                    value,
+                    if_mod_revision: Some(revision),
+                };
+                (call, question)
+            }
+        }
+    }
+}
+
+/// What a client knows of the key after this answer.
+fn saw(call: Call, answer: Answer) -> Seen {
+    let (reply, Revisions { store, of_value }) = answer.ok()?;
+    Some(match (reply, call.stores()) {
+        (Reply::Got(value) | Reply::Mismatch(value), _) => (value, of_value),
+        (Reply::Done, Some(value)) => (Some(value), store),
+        (Reply::Done | Reply::Deleted(_), _) => (None, 0),
+    })
+}

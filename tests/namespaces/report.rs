@@ -1,0 +1,146 @@
+//! What a scenario came to, and the table of all.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kontiki_tests::linearizability::checker::{Verdict, check};
+use kontiki_tests::linearizability::history::{Endings, History, Moment, Recorder, between};
+use kontiki_tests::linearizability::{revisions, window};
+
+use crate::world::Note;
+
+/// What is noted this soon after the last write before a gap was done before the gap: an acknowledgement
+/// may have been under way.
+const JUST_AFTER: Moment = 20_000_000;
+
+/// Time without an acknowledged write.
+#[derive(Clone, Debug, Default)]
+pub struct Outage {
+    pub lasted: Duration,
+    /// The fault that was made last before it; if none was, or it was over, the first in it.
+    pub cause: String,
+}
+
+/// The longest time between two acknowledged writes, whoever wrote.
+pub fn longest_outage(acknowledged: &[Moment], notes: &[Note]) -> Outage {
+    let gaps = acknowledged.windows(2).map(|pair| (pair[0], pair[1]));
+    let Some((from, until)) = gaps.max_by_key(|(from, until)| until - from) else {
+        return Outage::default();
+    };
+    let before = notes.iter().rfind(|note| note.at <= from + JUST_AFTER);
+    let in_it = |note: &&Note| note.is_fault && note.at > from && note.at <= until;
+    let cause = match (before, notes.iter().find(in_it)) {
+        (Some(before), _) if before.is_fault => before.what.clone(),
+        (_, Some(fault)) => fault.what.clone(),
+        (Some(step), None) => format!("after: {}", step.what),
+        (None, None) => "nothing".to_owned(),
+    };
+    Outage {
+        lasted: between(from, until),
+        cause,
+    }
+}
+
+/// A line of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub scenario: String,
+    pub faults: usize,
+    pub endings: Endings,
+    pub outage: Outage,
+}
+
+/// Judges what was recorded.
+///
+/// # Errors
+/// It is not linearizable, or the search was given up. The whole history is in the folder then.
+pub fn judge(recorder: &Recorder, folder: &Path) -> Result<usize> {
+    let history = recorder.history();
+    let complaints = complaints(&history);
+    if complaints.is_empty() {
+        return Ok(history.len());
+    }
+    let file = folder.join("history.txt");
+    let text: String = history
+        .iter()
+        .flat_map(|(key, operations)| operations.iter().map(move |one| format!("{key} {one}\n")))
+        .collect();
+    std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+    bail!(
+        "{}\nthe whole history is in {}",
+        complaints.join("\n"),
+        file.display()
+    )
+}
+
+fn complaints(history: &History) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (key, operations) in history {
+        let verdict = check(operations);
+        if verdict == Verdict::Linearizable {
+            continue;
+        }
+        complaints.push(match window::shortest(operations) {
+            Some(window) => window.describe(*key),
+            None => format!("key {key}: the search for an order was given up ({verdict:?})"),
+        });
+    }
+    complaints.extend(revisions::check(history).err());
+    complaints
+}
+
+/// All rows, with a sum.
+pub struct Table<'a>(pub &'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<22} {:>6} {:>10} {:>8} {:>7} {:>7}  {:>9}  cause",
+            "scenario", "faults", "operations", "ok", "failed", "unknown", "outage ms"
+        )?;
+        let mut total = Endings::default();
+        for row in self.0 {
+            let Endings {
+                replied,
+                failed,
+                unknown,
+            } = row.endings;
+            total.replied += replied;
+            total.failed += failed;
+            total.unknown += unknown;
+            writeln!(
+                f,
+                "{:<22} {:>6} {:>10} {replied:>8} {failed:>7} {unknown:>7}  {:>9}  {}",
+                row.scenario,
+                row.faults,
+                replied + failed + unknown,
+                row.outage.lasted.as_millis(),
+                row.outage.cause
+            )?;
+        }
+        let Endings {
+            replied,
+            failed,
+            unknown,
+        } = total;
+        let faults: usize = self.0.iter().map(|row| row.faults).sum();
+        write!(
+            f,
+            "{:<22} {faults:>6} {:>10} {replied:>8} {failed:>7} {unknown:>7}",
+            "all",
+            replied + failed + unknown
+        )
+    }
+}
+
+/// The shortest time that a write took which was asked for after a moment.
+pub fn fastest_write(recorder: &Recorder, after: Moment) -> Option<Duration> {
+    let history = recorder.history();
+    let operations = history.values().flatten();
+    let written = operations.filter(|one| one.called > after && one.call.is_write());
+    let took = written.filter_map(|one| Some(between(one.called, one.replied()?)));
+    took.min()
+}
