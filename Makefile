@@ -1,6 +1,7 @@
 # What a person types. `make` alone lists it.
 
 SEEDS ?= 1000
+FRESH ?= 60
 TAG ?= dev
 ONLY ?=
 MINUTES ?= 1
@@ -49,8 +50,8 @@ process: build ## Real processes under faults, in namespaces, histories checked 
 e2e: image ## The tests on a real Kubernetes (ONLY="NAME..."; on an existing one if KUBECONFIG is set)
 	TAG=$(TAG) tests/kubernetes/run.sh $(IMAGES) -- $(ONLY)
 
-sim: build ## Simulate clusters under faults, one for each of SEEDS=1000 seeds
-	$(RUN) sim -- --seeds $(SEEDS)
+sim: build ## Simulate clusters under faults: SEEDS=1000 fixed seeds, fresh ones for FRESH=60 s, some of each profile
+	$(RUN) sim -- --seeds $(SEEDS) --fresh $(FRESH) --others 50
 
 mutants: build ## Show that the simulation catches deliberately broken engines
 	$(RUN) mutants

@@ -9,9 +9,13 @@ use crate::rng::Rng;
 const DRIFT_PPM_MAX: u64 = 20_000;
 const MILLION: u128 = 1_000_000;
 
-/// Converts between the simulator's time and a server's.
+/// Converts between the simulator's time and a server's. Its rate may change, as a disciplined clock's
+/// does; it never steps, as `CLOCK_BOOTTIME` does not but over a suspension, which is a pause here.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
+    /// When the rate last changed.
+    since: u64,
+    /// What it showed then.
     origin: u64,
     rate_ppm: u64,
 }
@@ -20,14 +24,30 @@ impl Clock {
     /// A clock with a random origin and rate.
     pub fn random(rng: &mut Rng) -> Self {
         Self {
+            since: 0,
             origin: rng.below(1 << 50),
-            rate_ppm: 1_000_000 - DRIFT_PPM_MAX + rng.below(2 * DRIFT_PPM_MAX + 1),
+            rate_ppm: draw_rate(rng),
         }
+    }
+
+    /// Goes at another rate from a moment on, which is not before the last such moment.
+    pub fn drift(&mut self, now: u64, rng: &mut Rng) {
+        *self = Self {
+            since: now,
+            origin: self.local(now).0,
+            rate_ppm: draw_rate(rng),
+        };
+    }
+
+    /// Parts in a million by which it is fast.
+    pub fn fast_ppm(&self) -> i64 {
+        self.rate_ppm as i64 - MILLION as i64
     }
 
     /// What it shows at a moment of the simulation.
     pub fn local(&self, now: u64) -> Time {
-        Time(self.origin + (u128::from(now) * u128::from(self.rate_ppm) / MILLION) as u64)
+        let elapsed = u128::from(now - self.since);
+        Time(self.origin + (elapsed * u128::from(self.rate_ppm) / MILLION) as u64)
     }
 
     /// The first moment of the simulation at which it shows `time`; `None` for never.
@@ -36,9 +56,19 @@ impl Clock {
             return None;
         }
         let elapsed = u128::from(time.0.saturating_sub(self.origin));
-        let moment = (elapsed * MILLION).div_ceil(u128::from(self.rate_ppm));
-        u64::try_from(moment).ok()
+        let after = (elapsed * MILLION).div_ceil(u128::from(self.rate_ppm));
+        self.since.checked_add(u64::try_from(after).ok()?)
     }
+}
+
+/// The extremes in half of the cases: what is wrong at one of them need not be at a rate between.
+fn draw_rate(rng: &mut Rng) -> u64 {
+    let drift = match rng.below(4) {
+        0 => 0,
+        1 => 2 * DRIFT_PPM_MAX,
+        _ => rng.below(2 * DRIFT_PPM_MAX + 1),
+    };
+    1_000_000 - DRIFT_PPM_MAX + drift
 }
 
 #[cfg(test)]
@@ -56,5 +86,24 @@ mod tests {
             assert!(moment == 0 || clock.local(moment - 1) < deadline);
         }
         assert_eq!(Clock::random(&mut rng).moment(Time::NEVER), None);
+    }
+
+    #[test]
+    fn a_change_of_rate_is_no_step_and_time_never_goes_back() {
+        let mut rng = Rng::new(4);
+        let mut clock = Clock::random(&mut rng);
+        let (mut now, mut shown) = (0, clock.local(0));
+        for _ in 0..1000 {
+            now += rng.below(1 << 32);
+            let before = clock.local(now);
+            assert!(before >= shown);
+            clock.drift(now, &mut rng);
+            assert_eq!(clock.local(now), before);
+            let deadline = Time(before.0 + rng.below(1 << 34));
+            let moment = clock.moment(deadline).expect("not never");
+            assert!(clock.local(moment) >= deadline);
+            assert!(moment == now || clock.local(moment - 1) < deadline);
+            shown = before;
+        }
     }
 }

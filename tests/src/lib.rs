@@ -5,18 +5,31 @@
 //! Many real drivers ([`kontiki_node::driver::Driver`], the engine inside), on one thread, in virtual
 //! time, from one seed: the same seed is the same run. Everything around them is a model:
 //!
-//! * [`network`]: delay, loss, duplication, reordering, cuts in one or both directions;
+//! * [`network`]: delay, loss, duplication, reordering; links that are cut, or slow, in one direction or
+//!   both, for a while or again and again;
 //! * [`world`]: places (pods with an address), in each at most one process at a time; a process that
 //!   dies takes its memory with it, and what starts in its place is a new incarnation. Connections
-//!   that break and are dialled anew; clocks that drift; processes that stand still;
-//! * clients that write unique values, half of them in sessions, and read; an operator that bootstraps, activates, replaces what
-//!   is lost, scales, hands leadership over and triggers elections;
-//! * [`profile`]: which faults, how often;
+//!   that break and are dialled anew; clocks that drift, now at this rate and now at that; processes
+//!   that stand still, some for many election timeouts;
+//! * clients that write unique values, half of them in sessions, and read; an operator that bootstraps,
+//!   activates, replaces what is lost, scales, hands leadership over and triggers elections, and now and
+//!   then replaces who lives, twice, or by what it saw long ago;
+//! * [`profile`]: which faults ([`fault`]), how often;
 //! * [`invariants`]: what must hold after every turn.
 //!
 //! [`simulation::run`] is a run: faults for a while, then everything heals, and then the cluster must
-//! make progress and agree within a bounded time. Along the way [`tally`] counts what happened: a
-//! fault that never happened proves nothing.
+//! make progress and agree within a bounded time. Along the way [`tally`] counts what happened, and which
+//! named [`states`] servers were in: a fault that never happened proves nothing.
+//!
+//! # From a failure to a script
+//!
+//! 1. What is done to a run from outside is a list, drawn from its seed alone ([`script`]): each fault and
+//!    each operation of a client has its time, and randomness of its own.
+//! 2. Everything else draws from a stream of its own as well (a link, a place, a process, the operator), so
+//!    that what is left out of the list reshuffles nothing else.
+//! 3. So a failure can be made small ([`shrink`]): things are left out as long as the same invariant is
+//!    violated. What remains, often a few lines, is printed and written to `target/sim`, and
+//!    `sim --script FILE` runs it again, bit for bit.
 //!
 //! # Caveats
 //!
@@ -28,8 +41,10 @@
 //!   changed hands the change on, if it is taken before a checkpoint convicts that server.
 //! * The transport (gRPC) is a model; `tests/process` has the real one.
 
+pub mod batch;
 pub mod clock;
 pub mod disk;
+pub mod fault;
 pub mod invariants;
 pub mod linearizability;
 pub mod network;
@@ -37,7 +52,10 @@ pub mod node;
 pub mod profile;
 pub mod register;
 pub mod rng;
+pub mod script;
+pub mod shrink;
 pub mod simulation;
+pub mod states;
 pub mod tally;
 pub mod trace;
 pub mod world;

@@ -1,5 +1,5 @@
-//! What the network does to messages: delay, loss, duplication, reordering, and cuts between places
-//! in one or both directions.
+//! What the network does to messages: delay, loss, duplication, reordering; and to links, each of
+//! which has a direction: cuts, and delay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,12 +26,16 @@ pub struct Weather {
     pub spike: Duration,
 }
 
-/// Places that do not hear from each other.
+/// A way from one place to another.
+pub type Link = (Place, Place);
+
+/// Links through which nothing comes, or everything late.
 #[derive(Clone, Debug)]
-struct Cut {
+struct Trouble {
     id: u64,
-    /// Directed: from, to.
-    links: BTreeSet<(Place, Place)>,
+    links: BTreeSet<Link>,
+    /// How late; `None` for never.
+    delay: Option<Duration>,
 }
 
 /// The network between places.
@@ -42,9 +46,12 @@ pub struct Network {
     calm: Weather,
     /// Messages of one link keep their order, as on one stream.
     ordered: bool,
-    cuts: Vec<Cut>,
-    cut_next: u64,
-    last_arrival: BTreeMap<(Place, Place), u64>,
+    troubles: Vec<Trouble>,
+    trouble_next: u64,
+    last_arrival: BTreeMap<Link, u64>,
+    /// One for each link.
+    rngs: BTreeMap<Link, Rng>,
+    seed: u64,
 }
 
 /// What becomes of one message.
@@ -58,28 +65,35 @@ pub struct Fate {
     pub overtakes: bool,
     /// It was held up.
     pub delayed: bool,
+    /// It took a slow link.
+    pub slow: bool,
 }
 
 impl Network {
-    /// A network with this usual weather.
-    pub fn new(calm: Weather, ordered: bool) -> Self {
+    /// A network with this usual weather, in the run of a seed.
+    pub fn new(seed: u64, calm: Weather, ordered: bool) -> Self {
         Self {
             weather: calm,
             calm,
             ordered,
-            cuts: Vec::new(),
-            cut_next: 0,
+            troubles: Vec::new(),
+            trouble_next: 0,
             last_arrival: BTreeMap::new(),
+            rngs: BTreeMap::new(),
+            seed,
         }
     }
 
     /// Decides about one message; cuts are asked about when it arrives.
-    pub fn fate(&mut self, now: u64, from: Place, to: Place, rng: &mut Rng) -> Fate {
+    pub fn fate(&mut self, now: u64, from: Place, to: Place) -> Fate {
         let weather = self.weather;
+        let extra = self.delay_of((from, to));
+        let rng = rng_of(&mut self.rngs, self.seed, (from, to));
         if rng.chance(weather.loss) {
             return Fate::default();
         }
         let mut arrival = now + rng.duration(weather.delay_min, weather.delay_max);
+        arrival += rng.duration(extra / 2, extra);
         let delayed = rng.chance(weather.spikes);
         if delayed {
             arrival += rng.duration(Duration::ZERO, weather.spike);
@@ -99,32 +113,62 @@ impl Network {
             copy,
             overtakes,
             delayed,
+            slow: !extra.is_zero(),
         }
+    }
+
+    /// How long the way to a place takes somebody from outside, this time.
+    pub fn way_to(&mut self, place: Place) -> u64 {
+        let weather = self.weather;
+        let rng = rng_of(&mut self.rngs, self.seed, (place, place));
+        rng.duration(weather.delay_min, weather.delay_max)
     }
 
     /// Whether nothing gets from one place to another.
     pub fn is_cut(&self, from: Place, to: Place) -> bool {
-        self.cuts.iter().any(|cut| cut.links.contains(&(from, to)))
+        let mut cuts = self
+            .troubles
+            .iter()
+            .filter(|trouble| trouble.delay.is_none());
+        cuts.any(|cut| cut.links.contains(&(from, to)))
     }
 
-    /// Cuts links until [`Self::lift`]; returns the cut's name.
-    pub fn cut(&mut self, links: impl IntoIterator<Item = (Place, Place)>) -> u64 {
-        self.cut_next += 1;
-        self.cuts.push(Cut {
-            id: self.cut_next,
+    fn delay_of(&self, link: Link) -> Duration {
+        let on = self
+            .troubles
+            .iter()
+            .filter(|trouble| trouble.links.contains(&link));
+        on.filter_map(|trouble| trouble.delay).sum()
+    }
+
+    /// Cuts links until [`Self::lift`]; returns the name of the trouble.
+    pub fn cut(&mut self, links: impl IntoIterator<Item = Link>) -> u64 {
+        self.trouble(links, None)
+    }
+
+    /// Has messages on these links take up to so much longer, until [`Self::lift`].
+    pub fn slow(&mut self, links: impl IntoIterator<Item = Link>, delay: Duration) -> u64 {
+        self.trouble(links, Some(delay))
+    }
+
+    fn trouble(&mut self, links: impl IntoIterator<Item = Link>, delay: Option<Duration>) -> u64 {
+        self.trouble_next += 1;
+        self.troubles.push(Trouble {
+            id: self.trouble_next,
             links: links.into_iter().collect(),
+            delay,
         });
-        self.cut_next
+        self.trouble_next
     }
 
-    /// Mends a cut.
+    /// Ends a trouble.
     pub fn lift(&mut self, id: u64) {
-        self.cuts.retain(|cut| cut.id != id);
+        self.troubles.retain(|trouble| trouble.id != id);
     }
 
     /// Mends all and calms the weather.
     pub fn heal(&mut self) {
-        self.cuts.clear();
+        self.troubles.clear();
         self.calm_down();
     }
 
@@ -132,4 +176,10 @@ impl Network {
     pub fn calm_down(&mut self) {
         self.weather = self.calm;
     }
+}
+
+fn rng_of(rngs: &mut BTreeMap<Link, Rng>, seed: u64, link: Link) -> &mut Rng {
+    let number = (link.0 as u64) << 32 | link.1 as u64;
+    rngs.entry(link)
+        .or_insert_with(|| Rng::stream(seed, "link", number))
 }

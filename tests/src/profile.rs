@@ -2,43 +2,20 @@
 
 use std::time::Duration;
 
-/// A fault, or a wish of the operator at an awkward moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// Two groups of places do not hear from each other.
-    Partition,
-    /// Some links are cut in one direction.
-    OneWay,
-    /// The leader alone is cut off.
-    IsolateLeader,
-    /// Loss, duplication and delay for a while.
-    Storm,
-    /// A process dies, and with it its memory; a new incarnation starts in its place.
-    Crash,
-    /// The leader's.
-    CrashLeader,
-    /// A process stands still for a while.
-    Pause,
-    /// Connections break and are made anew.
-    Reset,
-    /// Some server is told to campaign.
-    TriggerElection,
-    /// The leader is told to hand over.
-    Transfer,
-    /// Another number of servers is wanted.
-    Scale,
-    /// A message of another cluster arrives.
-    Foreign,
-    /// Bytes of an append are flipped on the way.
-    Corrupt,
-    /// A server is replaced by one whose program runs newer versions of the machine.
-    Roll,
-    /// A value in the memory of some server changes.
-    Rot,
-}
+use crate::fault::Fault;
+use crate::rng::Rng;
+use crate::states::STATES;
+
+/// Seeds from which on what never happened fails a run.
+const SEEDS_ASSERTED: u64 = 200;
+/// Of so many seeds of the default profile everything that has a name happens at least
+/// [`COUNTED_MIN`] times.
+const SEEDS_COUNTED: u64 = 1000;
+/// See [`SEEDS_COUNTED`].
+const COUNTED_MIN: u64 = 100;
 
 /// A mixture of faults.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
     /// As `--profile` names it.
     pub name: &'static str,
@@ -54,33 +31,44 @@ pub struct Profile {
     pub total_loss: bool,
 }
 
-use Fault::{
-    Corrupt, Crash, CrashLeader, Foreign, IsolateLeader, OneWay, Partition, Pause, Reset, Roll,
-    Rot, Scale, Storm, Transfer, TriggerElection,
-};
+use Fault::*;
 
 const ALL: &[(Fault, u64)] = &[
-    (Partition, 10),
-    (OneWay, 10),
+    (Partition, 8),
+    (PartitionOneWay, 6),
+    (PartitionPartial, 8),
+    (OneWay, 8),
     (IsolateLeader, 28),
+    (Ambush, 20),
+    (Flap, 6),
+    (Slow, 8),
     (Storm, 8),
     (Crash, 8),
     (CrashLeader, 8),
-    (Pause, 10),
+    (Pause, 8),
+    (LongPause, 5),
+    (Drift, 6),
     (Reset, 6),
     (TriggerElection, 12),
     (Transfer, 10),
     (Scale, 10),
-    (Foreign, 2),
-    (Corrupt, 2),
-    (Roll, 8),
-    (Rot, 4),
+    (Mistake, 16),
+    (Rush, 8),
+    (Observe, 6),
+    (Foreign, 8),
+    (Corrupt, 8),
+    (Roll, 14),
+    (Rot, 7),
 ];
 
 const CHURN: &[(Fault, u64)] = &[
     (Crash, 20),
     (CrashLeader, 15),
     (Scale, 25),
+    (Mistake, 10),
+    (Rush, 8),
+    (Observe, 8),
+    (Ambush, 10),
     (Transfer, 10),
     (TriggerElection, 5),
     (IsolateLeader, 5),
@@ -98,10 +86,16 @@ const VERSIONS: &[(Fault, u64)] = &[
 
 const NETWORK: &[(Fault, u64)] = &[
     (Partition, 20),
+    (PartitionOneWay, 15),
+    (PartitionPartial, 15),
     (OneWay, 20),
     (IsolateLeader, 15),
+    (Flap, 15),
+    (Slow, 15),
     (Storm, 15),
     (Pause, 15),
+    (LongPause, 5),
+    (Drift, 10),
     (Reset, 10),
     (Corrupt, 5),
 ];
@@ -110,8 +104,10 @@ const ELECTIONS: &[(Fault, u64)] = &[
     (TriggerElection, 40),
     (Transfer, 20),
     (IsolateLeader, 15),
+    (PartitionPartial, 10),
     (OneWay, 10),
     (Pause, 10),
+    (Drift, 5),
     (Storm, 5),
 ];
 
@@ -173,9 +169,8 @@ impl Profile {
         PROFILES.iter().find(|profile| profile.name == name)
     }
 
-    /// What must have happened, by its name in the tally, in a run of at least
-    /// [`Self::ASSERTED_FROM`] seeds.
-    pub fn required(&self) -> Vec<&'static str> {
+    /// What must happen, by its name in the tally.
+    fn required(&self) -> Vec<&'static str> {
         let mut required = vec![
             "write: acknowledged",
             "read: answered",
@@ -196,46 +191,7 @@ impl Profile {
             "session: reply forgotten",
         ];
         for (fault, _) in self.faults {
-            required.extend_from_slice(match fault {
-                Partition => &["fault: partition", "message: cut off"] as &[_],
-                OneWay => &["fault: one-way cut"],
-                IsolateLeader => &["fault: leader isolated"],
-                Storm => &[
-                    "fault: storm",
-                    "message: lost",
-                    "message: duplicated",
-                    "message: held up",
-                    "message: reordered",
-                ],
-                Crash => &[
-                    "fault: crash",
-                    "process: restart as a new incarnation",
-                    "message: from a lost incarnation, late",
-                    "message: for a lost incarnation",
-                    "change: replacement in force",
-                    "connection: gone",
-                ],
-                CrashLeader => &["fault: crash of the leader"],
-                Pause => &["fault: pause"],
-                Reset => &["fault: connections reset", "connection: broken"],
-                TriggerElection => &["fault: election triggered"],
-                Transfer => &["fault: transfer asked for", "transfer: done"],
-                Scale => &[
-                    "change: scaled up",
-                    "change: scaled down",
-                    "change: joint",
-                    "change: refused, another is in flight",
-                ],
-                Foreign => &["message: of another cluster"],
-                Corrupt => &["message: corrupted"],
-                Roll => &[
-                    "fault: server rolled",
-                    "version: raised",
-                    "change: refused, unsupported version",
-                    "learner: held back, lacks the version",
-                ],
-                Rot => &["fault: memory changed", "server: quarantined and replaced"],
-            });
+            required.extend_from_slice(fault.counts());
         }
         if self.total_loss {
             required.push("fault: total loss");
@@ -243,6 +199,35 @@ impl Profile {
         required
     }
 
-    /// Seeds from which on a fault that never happened fails the run.
-    pub const ASSERTED_FROM: u64 = 200;
+    /// What a run of so many seeds must have counted, each as often as this says.
+    pub fn demands(&self, seeds: u64) -> Vec<(&'static str, u64)> {
+        let required = self.required().into_iter();
+        match seeds / SEEDS_COUNTED {
+            0 if seeds < SEEDS_ASSERTED => Vec::new(),
+            0 => required.map(|name| (name, 1)).collect(),
+            thousands if self.is_default() => {
+                let states = STATES.iter().map(|state| state.name);
+                let all = required.chain(states);
+                all.map(|name| (name, thousands * COUNTED_MIN)).collect()
+            }
+            _ => required.map(|name| (name, 1)).collect(),
+        }
+    }
+
+    /// Whether it is the one of which every seed must be busy, and many must be in every named state.
+    pub fn is_default(&self) -> bool {
+        self.name == PROFILES[0].name
+    }
+
+    /// A fault, by its weight.
+    pub fn draw(&self, rng: &mut Rng) -> Fault {
+        let total = self.faults.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = rng.below(total);
+        let chosen = self.faults.iter().find(|(_, weight)| {
+            let found = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            found
+        });
+        chosen.expect("the weights add up").0
+    }
 }

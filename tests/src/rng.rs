@@ -1,8 +1,10 @@
-//! The one source of randomness of a run: xoshiro256** (Blackman and Vigna 2018), seeded through
-//! SplitMix64. Written out here so that a seed means the same run with every version of every
+//! The randomness of a run, all of it from one seed: xoshiro256** (Blackman and Vigna 2018), seeded
+//! through SplitMix64. Written out here so that a seed means the same run with every version of every
 //! library.
 
 use std::time::Duration;
+
+use crate::trace::hash_of;
 
 /// A small generator; not for secrets.
 #[derive(Clone, Debug)]
@@ -22,6 +24,12 @@ impl Rng {
             z ^ (z >> 31)
         });
         Self { state }
+    }
+
+    /// One of many generators of a run: what is drawn from it moves nothing in the others.
+    pub fn stream(seed: u64, purpose: &str, number: u64) -> Self {
+        let mut rng = Self::new(seed ^ hash_of(purpose.as_bytes()));
+        Self::new(rng.bits() ^ number)
     }
 
     /// 64 random bits.
@@ -83,6 +91,15 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn streams_of_a_seed_differ() {
+        let draw = |purpose, number| Rng::stream(7, purpose, number).bits();
+        assert_eq!(draw("link", 1), draw("link", 1));
+        assert_ne!(draw("link", 1), draw("link", 2));
+        assert_ne!(draw("link", 1), draw("place", 1));
+        assert_ne!(draw("link", 0), Rng::new(7).bits());
     }
 
     #[test]

@@ -5,19 +5,20 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::time::Duration;
 
-use crate::invariants::Violation;
+use crate::invariants::{Invariant, Violation};
 use crate::profile::Profile;
+use crate::script::{Drawn, Ending, Script, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::world::World;
 
 /// Faults go on for at least this long, until enough has happened.
 const CHAOS_MIN: u64 = 12 * SECOND;
 /// And at most this long.
-const CHAOS_MAX: u64 = 120 * SECOND;
-/// Enough: operations of clients.
-const OPERATIONS_MIN: u64 = 250;
+const CHAOS_MAX: u64 = 180 * SECOND;
+/// Enough: operations of clients, while there are faults.
+pub const OPERATIONS_MIN: u64 = 500;
 /// Enough: faults.
-const FAULTS_MIN: u64 = 12;
+pub const FAULTS_MIN: u64 = 60;
 /// Healed, the cluster repairs itself and serves within this time.
 const PROGRESS_WITHIN: u64 = 60 * SECOND;
 /// Writes that count as progress.
@@ -28,11 +29,36 @@ const AGREEMENT_WITHIN: u64 = 30 * SECOND;
 const FREEZE_WITHIN: u64 = 10 * SECOND;
 const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
 
+/// The invariant that a panic violates.
+pub const NO_PANIC: &str = "no panic";
+
+/// How a run is looked at.
+pub struct Observer {
+    /// Print its trace.
+    pub prints: bool,
+    /// Say what each stimulus did.
+    pub tells: bool,
+    /// Sentences to check beside those that every run is held to.
+    pub invariants: fn() -> Vec<Box<dyn Invariant>>,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self {
+            prints: false,
+            tells: false,
+            invariants: Vec::new,
+        }
+    }
+}
+
 /// What became of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// The profile.
+    pub profile: &'static Profile,
     /// Turns taken.
     pub step: u64,
     /// Hash of all that happened.
@@ -41,33 +67,95 @@ pub struct Outcome {
     pub tally: Tally,
     /// What went wrong, if anything did.
     pub violation: Option<Violation>,
+    /// When faults ended, or what went wrong went wrong before that.
+    pub until: u64,
+    /// What was done and had an effect.
+    pub done: Vec<Stimulus>,
+    /// What each of them did, if that was wanted.
+    pub story: Vec<String>,
+}
+
+impl Outcome {
+    /// The run as a script.
+    pub fn script(&self) -> Script {
+        Script {
+            seed: self.seed,
+            profile: self.profile,
+            until: self.until,
+            stimuli: self.done.clone(),
+            ending: self.violation.as_ref().map(|violation| Ending {
+                hash: self.hash,
+                invariant: violation.invariant.to_owned(),
+            }),
+        }
+    }
 }
 
 /// Runs a seed. A panic inside a driver is a violation as well: its assertions are on.
-pub fn run(seed: u64, profile: &'static Profile, print: bool) -> Outcome {
+pub fn run(seed: u64, profile: &'static Profile, observer: &Observer) -> Outcome {
+    let stimuli = Stimuli::Drawn(Drawn::new(seed, profile));
+    observe(seed, profile, stimuli, None, observer)
+}
+
+/// Runs a script: what it lists, then heals.
+pub fn replay(script: &Script, observer: &Observer) -> Outcome {
+    let stimuli = Stimuli::listed(script);
+    observe(
+        script.seed,
+        script.profile,
+        stimuli,
+        Some(script.until),
+        observer,
+    )
+}
+
+fn observe(
+    seed: u64,
+    profile: &'static Profile,
+    stimuli: Stimuli,
+    until: Option<u64>,
+    observer: &Observer,
+) -> Outcome {
     remember_panics();
-    let mut world = World::new(seed, profile, print);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| phases(&mut world)));
+    let mut world = World::new(seed, profile, stimuli, observer.prints);
+    world.story = observer.tells.then(Vec::new);
+    for invariant in (observer.invariants)() {
+        world.checker.add(invariant);
+    }
+    let mut ended = None;
+    let result = panic::catch_unwind(AssertUnwindSafe(|| phases(&mut world, until, &mut ended)));
     let violation = match result {
         Ok(result) => result.err(),
         Err(_) => Some(Violation {
-            invariant: "no panic",
+            invariant: NO_PANIC,
             detail: PANIC.with_borrow_mut(std::mem::take),
         }),
     };
     Outcome {
         seed,
+        profile,
         step: world.step,
         hash: world.trace.hash(),
         tally: world.tally,
         violation,
+        until: ended.unwrap_or(world.now),
+        done: world.done,
+        story: world.story.unwrap_or_default(),
     }
 }
 
-fn phases(world: &mut World) -> Result<(), Violation> {
-    while !enough(world) {
-        world.run_until(world.now + SECOND / 4)?;
+/// Faults until a moment, or until enough happened; `ended` is when that was.
+fn phases(world: &mut World, until: Option<u64>, ended: &mut Option<u64>) -> Result<(), Violation> {
+    match until {
+        Some(until) => world.run_until(until)?,
+        None => {
+            while !enough(world) {
+                world.run_until(world.now + SECOND / 4)?;
+            }
+            enough_happened(world)?;
+        }
     }
+    *ended = Some(world.now);
     world.heal();
     let before = world.tally.count("write: acknowledged");
     reach(world, PROGRESS_WITHIN, "progress after healing", |world| {
@@ -94,6 +182,19 @@ fn enough(world: &World) -> bool {
     let faults = world.tally.sum("fault: ");
     let enough = operations >= OPERATIONS_MIN && faults >= FAULTS_MIN;
     world.now >= CHAOS_MAX || (enough && world.now >= CHAOS_MIN)
+}
+
+/// In the default profile a run that is too quiet is a failure of the simulator.
+fn enough_happened(world: &World) -> Result<(), Violation> {
+    let operations = world.tally.count("client: operation");
+    let faults = world.tally.sum("fault: ");
+    if world.profile().is_default() && (operations < OPERATIONS_MIN || faults < FAULTS_MIN) {
+        return Err(Violation {
+            invariant: "enough happens",
+            detail: format!("{operations} operations of clients, {faults} faults"),
+        });
+    }
+    Ok(())
 }
 
 /// Waits until nothing is `missing`; for so long at most.

@@ -139,6 +139,14 @@ impl Raft {
         matches!(&self.state, State::Leader(leader) if self.commit >= leader.term_start)
     }
 
+    /// Encoded bytes proposed and not committed, if it leads.
+    pub fn uncommitted_bytes(&self) -> usize {
+        match &self.state {
+            State::Leader(leader) => leader.uncommitted_bytes,
+            _ => 0,
+        }
+    }
+
     /// Whether it leads and is handing over.
     pub fn is_transferring(&self) -> bool {
         matches!(&self.state, State::Leader(leader) if leader.transfer.is_some())

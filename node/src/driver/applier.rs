@@ -120,6 +120,11 @@ impl<R> Applier<R> {
         catch_unwind(grows).unwrap_or(true)
     }
 
+    /// Jobs that are not done, and reads that wait to be one.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs + self.reads_waiting
+    }
+
     pub(super) fn name(&self) -> &'static str {
         self.machine
     }

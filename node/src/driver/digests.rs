@@ -16,7 +16,7 @@ use super::interface::{Output, Refusal};
 use crate::host::{Control, Digest, Job};
 
 /// Checkpoints whose digests are compared.
-const CHECKPOINTS_MAX: usize = 4;
+pub(super) const CHECKPOINTS_MAX: usize = 4;
 /// Servers whose digests of one checkpoint are kept.
 const SERVERS_MAX: usize = kontiki_raft::SERVERS_MAX;
 /// Pause after a piece of the state was hashed. With pieces of 256 KiB a gigabyte takes 8 s, and most of
@@ -56,6 +56,11 @@ impl Reports {
         if reports.len() < SERVERS_MAX || reports.contains_key(&from) {
             self.is_new |= reports.insert(from, digest.value) != Some(digest.value);
         }
+    }
+
+    /// How many are compared.
+    pub(super) fn checkpoints(&self) -> usize {
+        self.by_checkpoint.len()
     }
 
     pub(super) fn diverged(&self) -> Option<&String> {

@@ -59,6 +59,11 @@ impl PayloadLog {
         self.bytes
     }
 
+    /// Bytes of a chunk: compaction drops whole ones.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
     /// Encodes an entry at the end; answers its size.
     pub(super) fn push(&mut self, id: LogId, kind: &EntryKind, command: &[u8]) -> usize {
         let chunk = self.chunk_for(id.index, entry::HEADER_BYTES + command.len());

@@ -11,6 +11,7 @@
 //! - `state_bytes` what is held, and the limit of it;
 //! - `applier` feeds the host of the machine, which may live on another thread;
 //! - `counters` what is counted;
+//! - `queues` how full what waits is;
 //! - `controls` the control entries in the log; `versions` which version of the machine is in force;
 //!   `digests` whether all servers have the same state.
 
@@ -26,6 +27,7 @@ mod interface;
 mod log;
 mod outgoing;
 mod piece;
+mod queues;
 mod requests;
 mod samples;
 mod serve;
@@ -58,6 +60,7 @@ pub use counters::Counters;
 pub use digests::CheckpointConfig;
 pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
+pub use queues::Queue;
 pub use samples::Stage;
 pub use sessions::SessionBounds;
 pub use snapshots::SnapshotSettings;

@@ -11,7 +11,7 @@ use super::piece::{self, Header};
 use crate::machine::View;
 
 /// Pieces sent and not acknowledged; they are kept to be sent again.
-const WINDOW_MAX: usize = 4;
+pub(super) const WINDOW_MAX: usize = 4;
 
 /// Invariant: the window is contiguous, begins at what is acknowledged, and `sent` of it are sent.
 pub(super) struct Outgoing {
@@ -75,6 +75,11 @@ impl Outgoing {
     pub(super) fn held_bytes(&self) -> usize {
         let window = self.window.iter().map(|piece| piece.sealed.len());
         self.written.len() + window.sum::<usize>()
+    }
+
+    /// Bytes sent, or about to be, and not acknowledged.
+    pub(super) fn window_bytes(&self) -> usize {
+        self.window.iter().map(|piece| piece.sealed.len()).sum()
     }
 
     /// Whether there is something to send now.

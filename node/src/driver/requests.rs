@@ -10,7 +10,7 @@ use kontiki_raft::{
 use super::interface::{Answer, ConfigurationStatus, Refusal, Standing, Until};
 
 /// Membership changes and transfers that may wait.
-const CHANGES_MAX: usize = 64;
+pub(super) const CHANGES_MAX: usize = 64;
 
 /// Those who wait.
 pub(super) struct Requests<R> {
@@ -130,6 +130,25 @@ impl<R> Requests<R> {
             deadline,
             reply,
         });
+    }
+
+    /// How many writes wait.
+    pub(super) fn writes(&self) -> usize {
+        self.writes.len()
+    }
+
+    pub(super) fn writes_max(&self) -> usize {
+        self.writes_max
+    }
+
+    /// How many wait for a confirmation of leadership.
+    pub(super) fn reads(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// How many changes and transfers wait.
+    pub(super) fn changes(&self) -> usize {
+        self.changes.len() + self.transfers.len()
     }
 
     pub(super) fn nobody_waits(&self) -> bool {

@@ -95,7 +95,8 @@ impl<R> Driver<R> {
         if let Some(index) = self.applier.status().activated {
             return self.answer(reply, Ok(Answer::Activated(index)), outputs);
         }
-        match self.propose_activation() {
+        let room = self.requests.check_room_for_write();
+        match room.and_then(|()| self.propose_activation()) {
             Ok(id) => self.requests.wait_for_write(id, Some(reply)),
             Err(refusal) => self.answer(reply, Err(refusal), outputs),
         }

@@ -89,6 +89,16 @@ impl Snapshots {
         self.outgoing.values().map(Outgoing::held_bytes).sum()
     }
 
+    pub(super) fn settings(&self) -> &SnapshotSettings {
+        &self.settings
+    }
+
+    /// How many are sent, and their bytes on the way.
+    pub(super) fn outgoing(&self) -> (usize, u64) {
+        let bytes = self.outgoing.values().map(Outgoing::window_bytes);
+        (self.outgoing.len(), bytes.sum::<usize>() as u64)
+    }
+
     /// Bytes of the snapshot that this server is receiving or restoring.
     pub(super) fn receiving(&self) -> Option<u64> {
         let restoring = self.restoring.as_ref().map(|restoring| restoring.bytes);

@@ -124,7 +124,7 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
         );
     }
     let simulated = Command::new(binaries.join("debug/sim"))
-        .args(["--seeds", &SEEDS_MAX.to_string()])
+        .args(["--seeds", &SEEDS_MAX.to_string(), "--shrink-runs", "0"])
         .output()
         .context("starting the simulator")?;
     let output = String::from_utf8_lossy(&simulated.stdout);

@@ -1,17 +1,20 @@
 //! `sim`: runs seeds of the simulator and counts what happened.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
+use kontiki_tests::batch::{Batch, Seeds, run_all};
 use kontiki_tests::profile::{PROFILES, Profile};
-use kontiki_tests::simulation::{Outcome, run};
-use kontiki_tests::tally::Tally;
+use kontiki_tests::script::Script;
+use kontiki_tests::shrink::{RUNS_MAX, shrink};
+use kontiki_tests::simulation::{Observer, Outcome, replay, run};
 
 /// Runs the real driver and engine in a simulated world, seed by seed, and checks invariants after
-/// every turn. Exits with 1 if one does not hold, or if a fault of the profile never happened.
+/// every turn. Exits with 1 if one does not hold, or if what the profile demands happened too rarely. A
+/// failure is made as small as it goes, and written down as a script.
 #[derive(Parser)]
 #[command(name = "sim")]
 struct Arguments {
@@ -24,12 +27,27 @@ struct Arguments {
     /// Run this one only, and print its trace.
     #[arg(long, conflicts_with_all = ["seeds", "start"])]
     seed: Option<u64>,
+    /// Run what this file says, which an earlier failure wrote, and print its trace.
+    #[arg(long, conflicts_with_all = ["seeds", "start", "seed", "profile"])]
+    script: Option<PathBuf>,
     /// Mixture of faults.
     #[arg(long, default_value = PROFILES[0].name, value_parser = profile)]
     profile: &'static Profile,
+    /// Seconds for fresh seeds afterwards, from a first one that the system draws.
+    #[arg(long, default_value_t = 0)]
+    fresh: u64,
+    /// Seeds of each other profile afterwards.
+    #[arg(long, default_value_t = 0)]
+    others: u64,
     /// Threads.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
+    /// Runs that making a failure smaller may take; 0: it is left as it is.
+    #[arg(long, default_value_t = RUNS_MAX)]
+    shrink_runs: u32,
+    /// Where scripts of failures go.
+    #[arg(long, default_value = "target/sim")]
+    scripts: PathBuf,
 }
 
 fn profile(name: &str) -> Result<&'static Profile, String> {
@@ -43,110 +61,164 @@ fn profile(name: &str) -> Result<&'static Profile, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.seed {
-        Some(seed) => one(seed, arguments.profile),
-        None => many(&arguments),
+    let result = match (&arguments.script, arguments.seed) {
+        (Some(script), _) => from_script(script),
+        (None, Some(seed)) => one(seed, &arguments),
+        (None, None) => many(&arguments),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
+
+const PRINTING: Observer = Observer {
+    prints: true,
+    tells: false,
+    invariants: Vec::new,
+};
 
 /// A single seed, with its trace.
-fn one(seed: u64, profile: &'static Profile) -> ExitCode {
-    let outcome = run(seed, profile, true);
-    println!("{}", outcome.tally);
+fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<bool> {
+    let outcome = run(seed, arguments.profile, &PRINTING);
+    print!("{}", outcome.tally);
     println!("trace hash {:016x}", outcome.hash);
-    verdict(&outcome, profile)
+    judge(&outcome, arguments)
 }
 
-fn verdict(outcome: &Outcome, profile: &Profile) -> ExitCode {
-    let Some(violation) = &outcome.violation else {
-        return ExitCode::SUCCESS;
-    };
+fn from_script(path: &Path) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let script = Script::parse(&text)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| path.display().to_string())?;
+    let outcome = replay(&script, &PRINTING);
+    println!("trace hash {:016x}", outcome.hash);
+    println!("{}", ending(&outcome));
+    let ends_as_written = outcome.script().ending == script.ending;
+    match ends_as_written {
+        true => println!("it ends as the script says, bit for bit"),
+        false => println!(
+            "it does not end as the script says: that was {:?}",
+            script.ending
+        ),
+    }
+    Ok(ends_as_written && outcome.violation.is_none())
+}
+
+fn ending(outcome: &Outcome) -> String {
     let (seed, step) = (outcome.seed, outcome.step);
-    println!("FAILED seed={seed} step={step} {violation}");
-    println!(
-        "replay: cargo run -p kontiki-tests --bin sim -- --profile {} --seed {seed}",
-        profile.name
-    );
-    ExitCode::FAILURE
+    match &outcome.violation {
+        Some(violation) => format!("FAILED seed={seed} step={step} {violation}"),
+        None => "no violation".to_owned(),
+    }
 }
 
-fn many(arguments: &Arguments) -> ExitCode {
+/// Says what went wrong, if anything did, makes it small, and writes it down.
+fn judge(outcome: &Outcome, arguments: &Arguments) -> anyhow::Result<bool> {
+    println!("{}", ending(outcome));
+    if outcome.violation.is_none() {
+        return Ok(true);
+    }
+    println!(
+        "replay: cargo run -p kontiki-tests --bin sim -- --profile {} --seed {}",
+        outcome.profile.name, outcome.seed
+    );
+    if arguments.shrink_runs == 0 {
+        return Ok(false);
+    }
+    let Some(shrunk) = shrink(outcome, &Observer::default(), arguments.shrink_runs) else {
+        println!("it is of a whole run, and cannot be made smaller");
+        return Ok(false);
+    };
+    let telling = Observer {
+        tells: true,
+        ..Observer::default()
+    };
+    let story = replay(&shrunk.script, &telling).story;
+    let mut text = format!("# {}\n", ending(&shrunk.outcome));
+    let mut story = story.iter();
+    for line in shrunk.script.to_string().lines() {
+        let told = line.starts_with("at ").then(|| story.next()).flatten();
+        text.push_str(line);
+        if let Some(told) = told {
+            text.push_str(&format!("  # {told}"));
+        }
+        text.push('\n');
+    }
+    println!("made smaller in {} runs:\n{text}", shrunk.runs);
+    let name = format!("{}-{}.txt", outcome.profile.name, outcome.seed);
+    let path = arguments.scripts.join(name);
+    std::fs::create_dir_all(&arguments.scripts)
+        .and_then(|()| std::fs::write(&path, text))
+        .with_context(|| format!("writing {}", path.display()))?;
+    let path = path.display();
+    println!("replay: cargo run -p kontiki-tests --bin sim -- --script {path}");
+    Ok(false)
+}
+
+/// The fixed seeds, then as many fresh ones as there is time for, then some of every other profile.
+fn many(arguments: &Arguments) -> anyhow::Result<bool> {
+    let profile = arguments.profile;
+    let fixed = Seeds::fixed(arguments.start, arguments.seeds);
+    if !report(profile, &fixed, arguments)? {
+        return Ok(false);
+    }
+    if arguments.fresh > 0 {
+        let first = rand::random::<u32>();
+        println!("fresh seeds of profile {}, from {first} on", profile.name);
+        let deadline = Instant::now() + Duration::from_secs(arguments.fresh);
+        if !report(profile, &Seeds::fresh(first.into(), deadline), arguments)? {
+            return Ok(false);
+        }
+    }
+    let others = PROFILES.iter().filter(|other| other.name != profile.name);
+    for other in others.filter(|_| arguments.others > 0) {
+        let seeds = Seeds::fixed(1, arguments.others);
+        if !report(other, &seeds, arguments)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs seeds, and says what happened.
+fn report(profile: &'static Profile, seeds: &Seeds, arguments: &Arguments) -> anyhow::Result<bool> {
     let started = Instant::now();
-    let (total, first_failure, done) = run_all(arguments);
+    let Batch {
+        total,
+        first_failure,
+        done,
+    } = run_all(profile, seeds, arguments.jobs);
     let seconds = started.elapsed().as_secs_f64();
     let rate = done as f64 / seconds * 60.0;
-    let profile = arguments.profile;
-    println!("{total}");
+    if seeds.is_fixed() && profile.is_default() {
+        print!("{total}");
+    }
     println!(
-        "{done} seeds of profile {} in {seconds:.1} s, {rate:.0} a minute",
-        profile.name
+        "{done} seeds of profile {} in {seconds:.1} s, {rate:.0} a minute: {} operations of clients, \
+         {} faults of {} kinds, {} states seen",
+        profile.name,
+        total.count("client: operation"),
+        total.sum("fault: "),
+        total.kinds("fault: "),
+        total.kinds("state: "),
     );
     if let Some(outcome) = first_failure {
-        return verdict(&outcome, profile);
+        return judge(&outcome, arguments);
     }
-    if done >= Profile::ASSERTED_FROM {
-        let never = profile
-            .required()
-            .into_iter()
-            .filter(|name| total.count(name) == 0);
-        let never: Vec<&str> = never.collect();
-        if !never.is_empty() {
-            println!("FAILED: never happened: {}", never.join("; "));
-            return ExitCode::FAILURE;
-        }
+    let demands = profile.demands(done).into_iter();
+    let missed: Vec<String> = demands
+        .filter(|(name, wanted)| total.count(name) < *wanted)
+        .map(|(name, wanted)| format!("  {name}: {} of {wanted}", total.count(name)))
+        .collect();
+    if !missed.is_empty() {
+        println!("FAILED: too rare:\n{}", missed.join("\n"));
+        return Ok(false);
     }
     println!("no violation");
-    ExitCode::SUCCESS
-}
-
-/// Counts of all, the failure with the smallest seed, and how many seeds ran.
-fn run_all(arguments: &Arguments) -> (Tally, Option<Outcome>, u64) {
-    let next = AtomicU64::new(arguments.start);
-    let end = arguments.start.saturating_add(arguments.seeds);
-    let failed = AtomicBool::new(false);
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            let sender = sender.clone();
-            scope.spawn(|| {
-                let sender = sender;
-                while !failed.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
-                    let outcome = run(seed, arguments.profile, false);
-                    failed.fetch_or(outcome.violation.is_some(), Ordering::Relaxed);
-                    if sender.send(outcome).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        collect(receiver, arguments.seeds)
-    })
-}
-
-fn collect(receiver: mpsc::Receiver<Outcome>, seeds: u64) -> (Tally, Option<Outcome>, u64) {
-    let mut total = Tally::default();
-    let mut first_failure: Option<Outcome> = None;
-    let mut done = 0;
-    let mut shown = Instant::now();
-    for outcome in receiver {
-        done += 1;
-        total.absorb(&outcome.tally);
-        let earlier = |found: &Outcome| found.seed < outcome.seed;
-        if outcome.violation.is_some() && !first_failure.as_ref().is_some_and(earlier) {
-            first_failure = Some(outcome);
-        }
-        if shown.elapsed() >= Duration::from_secs(5) {
-            shown = Instant::now();
-            println!(
-                "{done}/{seeds} seeds, {} operations",
-                total.count("client: operation")
-            );
-        }
-    }
-    (total, first_failure, done)
+    Ok(true)
 }

@@ -6,6 +6,7 @@
 mod acknowledged_writes;
 mod addressing;
 mod answered_once;
+mod bounded_queues;
 mod configuration_safety;
 mod election_safety;
 mod exactly_once;
@@ -18,7 +19,7 @@ mod linearizable;
 mod log_matching;
 mod monotonic;
 mod quarantine;
-mod quorum;
+pub mod quorum;
 mod restored_state;
 mod single_vote;
 mod state_machine_safety;
@@ -82,6 +83,7 @@ impl Default for Checker {
                 Box::<configuration_safety::ConfigurationSafety>::default(),
                 Box::<genuine_quorum::GenuineQuorum>::default(),
                 Box::<addressing::Addressing>::default(),
+                Box::<bounded_queues::BoundedQueues>::default(),
                 Box::<answered_once::AnsweredOnce>::default(),
                 Box::<exactly_once::ExactlyOnce>::default(),
                 Box::<acknowledged_writes::AcknowledgedWrites>::default(),
@@ -92,6 +94,11 @@ impl Default for Checker {
 }
 
 impl Checker {
+    /// One more sentence.
+    pub fn add(&mut self, invariant: Box<dyn Invariant>) {
+        self.invariants.push(invariant);
+    }
+
     /// Looks at one turn, and keeps what it left behind.
     pub fn check(&mut self, turn: &mut Turn<'_>) -> Result<(), Violation> {
         self.ledger.observe(turn).map_err(|detail| Violation {

@@ -1,184 +1,185 @@
-//! Faults.
+//! Faults: each is drawn from the randomness of its own stimulus, and done if it is possible then.
 
 use std::time::Duration;
 
 use kontiki_raft::ServerId;
 
 use super::requests::{Asker, Question};
-use super::{Event, PLACES, World};
+use super::{Event, PLACES, WANTED_MAX, World};
+use crate::fault::Fault;
 use crate::network::Place;
-use crate::profile::Fault;
+use crate::rng::Rng;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Many election timeouts, the longest of which is 4 s.
+const LONG_PAUSE: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(30));
+
+/// What a fault did, by its name in the tally and in words; `None` if it was not possible.
+pub(super) type Did = Option<(&'static str, String)>;
 
 impl World {
-    /// One fault, and the next one later.
-    pub(super) fn make_trouble(&mut self) {
-        if !self.chaos {
+    /// A leader has just appended a configuration: what was prepared for that happens.
+    pub(super) fn spring(&mut self, place: Place, leader: ServerId) {
+        let Some(mut rng) = self.ambush.take().filter(|_| self.chaos) else {
             return;
-        }
-        self.between(self.profile.pace_min, self.profile.pace_max, Event::Chaos);
-        let total: u64 = self.profile.faults.iter().map(|(_, weight)| weight).sum();
-        let mut drawn = self.rng.below(total);
-        let chosen = self.profile.faults.iter().find(|(_, weight)| {
-            let found = drawn < *weight;
-            drawn = drawn.saturating_sub(*weight);
-            found
-        });
-        let (fault, _) = chosen.expect("the weights add up");
-        if let Some(name) = self.commit(*fault) {
-            self.note(format_args!("{name}"));
-            self.tally.add(name);
-        }
+        };
+        let name = match rng.chance(350) {
+            true => {
+                self.ask(Asker::Nobody, leader, Question::Transfer(None));
+                "fault: transfer asked for at a change"
+            }
+            false => {
+                self.isolate(place, &mut rng);
+                "fault: leader cut off at a change"
+            }
+        };
+        self.note(format_args!("{name}: {leader}"));
+        self.tally.add(name);
     }
 
-    /// Does it, if it is possible now; its name in the tally.
-    fn commit(&mut self, fault: Fault) -> Option<&'static str> {
+    /// Does it, if it is possible now; says what it did.
+    pub(super) fn make_trouble(&mut self, fault: Fault, rng: &mut Rng) -> Option<String> {
+        if !self.chaos {
+            return None;
+        }
+        let (name, what) = self.commit(fault, rng)?;
+        self.note(format_args!("{name}: {what}"));
+        self.tally.add(name);
+        Some(what)
+    }
+
+    fn commit(&mut self, fault: Fault, rng: &mut Rng) -> Did {
         match fault {
-            Fault::Partition => self.partition(),
-            Fault::OneWay => self.cut_one_way(),
-            Fault::IsolateLeader => self.isolate_leader(),
-            Fault::Storm => Some(self.storm()),
+            Fault::Partition => self.partition(rng),
+            Fault::PartitionOneWay => self.partition_one_way(rng),
+            Fault::PartitionPartial => self.partition_partial(rng),
+            Fault::OneWay => self.cut_one_way(rng),
+            Fault::IsolateLeader => self.isolate_leader(rng),
+            Fault::Ambush => {
+                self.ambush = Some(rng.clone());
+                Some(("ambush: laid", String::new()))
+            }
+            Fault::Flap => self.begin_flapping(rng),
+            Fault::Slow => self.slow_down(rng),
+            Fault::Storm => self.storm(rng),
             Fault::Crash => {
-                let everybody: Vec<Place> = self.processes().map(|(place, _)| place).collect();
-                let place = self.rng.pick(&everybody)?;
-                self.crash(place).then_some("fault: crash")
+                let place = rng.pick(&self.living())?;
+                let what = self.crash(place, rng)?;
+                Some(("fault: crash", what))
             }
             Fault::CrashLeader => {
                 let place = self.leader()?.0;
-                self.crash(place).then_some("fault: crash of the leader")
+                let what = self.crash(place, rng)?;
+                Some(("fault: crash of the leader", what))
             }
             Fault::Pause => {
-                let leader = self.leader().map(|(place, _)| place);
-                let place = leader.filter(|_| self.rng.chance(300));
-                let place = place.unwrap_or(self.rng.index(PLACES));
-                self.places[place].as_ref()?;
-                self.pause(place, Duration::from_millis(20), 4 * SECOND);
-                Some("fault: pause")
+                let what = self.stop_somebody((Duration::from_millis(20), 4 * SECOND), rng)?;
+                Some(("fault: pause", what))
             }
+            Fault::LongPause => {
+                let what = self.stop_somebody(LONG_PAUSE, rng)?;
+                Some(("fault: long pause", what))
+            }
+            Fault::Drift => self.drift(rng),
             Fault::Reset => {
-                self.break_connections(false, 300);
-                Some("fault: connections reset")
+                self.break_connections(false, 300, rng);
+                Some(("fault: connections reset", String::new()))
             }
             Fault::TriggerElection => {
-                let server = self.somebody()?;
+                let server = self.somebody(rng)?;
                 self.ask(Asker::Nobody, server, Question::TriggerElection);
-                Some("fault: election triggered")
+                Some(("fault: election triggered", format!("at {server}")))
             }
-            Fault::Transfer => self.transfer(),
-            Fault::Scale => self.scale(),
-            Fault::Roll => self.roll(),
-            Fault::Rot => self.rot(),
-            Fault::Foreign => self
-                .forge(false)
-                .then_some("fault: message of another cluster"),
-            Fault::Corrupt => self.forge(true).then_some("fault: corrupted message"),
+            Fault::Transfer => self.transfer(rng),
+            Fault::Scale => self.scale(rng),
+            Fault::Mistake => self.make_mistake(rng),
+            Fault::Rush => self.rush(rng),
+            Fault::Observe => self.add_observer(rng),
+            Fault::Roll => self.roll(rng),
+            Fault::Rot => self.rot(rng),
+            Fault::Foreign => self.forge(false, rng),
+            Fault::Corrupt => self.forge(true, rng),
         }
     }
 
-    fn somebody(&mut self) -> Option<ServerId> {
+    pub(super) fn somebody(&mut self, rng: &mut Rng) -> Option<ServerId> {
         let everybody: Vec<ServerId> = self
             .processes()
             .map(|(_, process)| process.server)
             .collect();
-        self.rng.pick(&everybody)
+        rng.pick(&everybody)
     }
 
-    fn cut(&mut self, links: Vec<(Place, Place)>) {
-        let cut = self.network.cut(links);
-        self.between(Duration::from_millis(100), 5 * SECOND, Event::Mend(cut));
-        self.break_connections(true, 500);
-    }
-
-    fn partition(&mut self) -> Option<&'static str> {
-        let sides: Vec<bool> = (0..PLACES).map(|_| self.rng.chance(500)).collect();
-        let links = pairs()
-            .filter(|(from, to)| sides[*from] != sides[*to])
-            .collect();
-        self.cut(links);
-        Some("fault: partition")
-    }
-
-    fn cut_one_way(&mut self) -> Option<&'static str> {
-        let place = self.rng.index(PLACES);
-        let links = match self.rng.below(3) {
-            0 => pairs().filter(|(from, _)| *from == place).collect(),
-            1 => pairs().filter(|(_, to)| *to == place).collect(),
-            _ => pairs()
-                .filter(|(from, to)| from < to && self.rng.chance(300))
-                .collect(),
-        };
-        self.cut(links);
-        Some("fault: one-way cut")
-    }
-
-    fn isolate_leader(&mut self) -> Option<&'static str> {
-        let leader = self.leader()?.0;
-        let only_inbound = self.rng.chance(300);
-        let links =
-            pairs().filter(|(from, to)| *to == leader || (*from == leader && !only_inbound));
-        self.cut(links.collect());
-        if self.rng.chance(500) {
-            // Another is elected while the isolated one still believes that it leads.
-            let others: Vec<ServerId> = self
-                .processes()
-                .filter(|(place, _)| *place != leader)
-                .map(|(_, process)| process.server)
-                .collect();
-            let server = self.rng.pick(&others)?;
-            self.ask(Asker::Nobody, server, Question::TriggerElection);
+    /// Often the leader.
+    fn stop_somebody(&mut self, within: (Duration, Duration), rng: &mut Rng) -> Option<String> {
+        let leader = self.leader().map(|(place, _)| place);
+        let place = leader.filter(|_| rng.chance(300));
+        let place = place.or_else(|| rng.pick(&self.living()))?;
+        let pause = rng.duration(within.0, within.1);
+        if !self.pause(place, pause) {
+            return None;
         }
-        Some("fault: leader isolated")
+        Some(format!("place {place}, {:?}", Duration::from_nanos(pause)))
     }
 
-    fn storm(&mut self) -> &'static str {
-        let weather = &mut self.network.weather;
-        weather.loss = self.rng.within(5, 250);
-        weather.duplication = self.rng.within(0, 200);
-        weather.spikes = self.rng.within(0, 200);
-        weather.spike = Duration::from_millis(self.rng.within(5, 1500));
-        self.between(Duration::from_millis(200), 4 * SECOND, Event::Calm);
-        "fault: storm"
+    fn drift(&mut self, rng: &mut Rng) -> Did {
+        let place = rng.pick(&self.living())?;
+        let now = self.now;
+        let process = self.places[place].as_mut()?;
+        process.clock.drift(now, rng);
+        let fast = process.clock.fast_ppm();
+        let due = process.deadline;
+        // What it waits for comes sooner now, perhaps.
+        if let Some(at) = process.clock.moment(due) {
+            self.turn_by(place, at.max(now + 1));
+        }
+        let what = format!("place {place}, fast by {fast} ppm");
+        Some(("fault: clock changes its rate", what))
     }
 
-    pub(super) fn crash(&mut self, place: Place) -> bool {
-        let Some(process) = self.places[place].as_ref() else {
-            return false;
-        };
-        if !self.operator.activated || !self.can_lose(process.server) {
-            return false;
+    /// Ends a process, if the cluster can lose it; another starts in its place.
+    pub(super) fn crash(&mut self, place: Place, rng: &mut Rng) -> Option<String> {
+        let server = self.places[place].as_ref()?.server;
+        if !self.operator.activated || !self.can_lose(server) {
+            return None;
         }
         self.kill(place);
-        self.between(Duration::from_millis(10), 3 * SECOND, Event::Start(place));
-        true
+        self.soon(
+            rng,
+            Duration::from_millis(10),
+            3 * SECOND,
+            Event::Start(place),
+        );
+        Some(format!("of {server} in place {place}"))
     }
 
-    fn transfer(&mut self) -> Option<&'static str> {
+    fn transfer(&mut self, rng: &mut Rng) -> Did {
         let leader = self.leader()?.1.server;
-        let target = if self.rng.chance(300) {
-            None
-        } else {
-            self.somebody()
+        let target = match rng.chance(300) {
+            true => None,
+            false => self.somebody(rng),
         };
         self.ask(Asker::Nobody, leader, Question::Transfer(target));
-        Some("fault: transfer asked for")
+        let what = format!("from {leader} to {target:?}");
+        Some(("fault: transfer asked for", what))
     }
 
-    fn scale(&mut self) -> Option<&'static str> {
+    fn scale(&mut self, rng: &mut Rng) -> Did {
         if !self.operator.activated {
             return None;
         }
         let least = self.raft.min_majority.max(1) as u64;
-        let wanted = match self.rng.below(3) {
-            0 => 3,
-            1 => 5,
-            _ => self.rng.within(least, PLACES as u64 - 1) as usize,
+        let wanted = match rng.below(5) {
+            0 => least as usize,
+            1 | 2 => 3,
+            3 => 5,
+            _ => rng.within(least, WANTED_MAX as u64) as usize,
         };
         self.operator.wanted = wanted;
         for place in 0..wanted {
-            self.between(Duration::ZERO, SECOND, Event::Start(place));
+            self.soon(rng, Duration::ZERO, SECOND, Event::Start(place));
         }
-        Some("fault: another size wanted")
+        Some(("fault: another size wanted", format!("{wanted}")))
     }
 
     /// All faults end: cuts are mended, who stood still goes on, whoever is missing starts.
@@ -202,20 +203,23 @@ impl World {
     /// start in their places.
     pub fn lose_quorum(&mut self) {
         self.tally.add("fault: total loss");
-        let voters: Vec<Place> = self.processes().map(|(place, _)| place).collect();
-        let survivors = voters.len() - (voters.len() / 2 + 1).max(self.raft.min_majority);
-        let mut doomed = voters;
-        for _ in 0..survivors.min(doomed.len()) {
+        let mut rng = Rng::stream(self.seed, "total loss", 0);
+        let mut doomed = self.living();
+        let quorum = (doomed.len() / 2 + 1).max(self.raft.min_majority);
+        let survivors = doomed.len() - quorum.min(doomed.len());
+        for _ in 0..survivors {
             // Of n voters n - quorum survive: one fewer than a quorum, or even less.
-            doomed.swap_remove(self.rng.index(doomed.len()));
+            doomed.swap_remove(rng.index(doomed.len()));
         }
         for place in doomed {
             self.kill(place);
-            self.between(Duration::from_millis(10), 3 * SECOND, Event::Start(place));
+            let (low, high) = (Duration::from_millis(10), 3 * SECOND);
+            self.soon(&mut rng, low, high, Event::Start(place));
         }
     }
-}
 
-fn pairs() -> impl Iterator<Item = (Place, Place)> {
-    (0..PLACES).flat_map(|from| (0..PLACES).map(move |to| (from, to)))
+    /// A place in which nobody is, nor will be wanted.
+    pub(super) fn spare_place(&self) -> Option<Place> {
+        (WANTED_MAX..PLACES).find(|place| self.places[*place].is_none())
+    }
 }

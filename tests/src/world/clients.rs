@@ -1,15 +1,14 @@
-//! Clients: each does one thing after the other, finds the leader by redirects, and gives up on what
-//! takes too long. A value is written once and never again, so that an answer says which write it
+//! Clients: each does one thing after the other, at moments that do not depend on what becomes of it,
+//! finds the leader by redirects, and gives up on what takes too long. A value is written once and never again, so that an answer says which write it
 //! shows; what is not answered may or may not have happened.
-
-use std::time::Duration;
 
 use kontiki_node::driver::{Answer, Refusal};
 use kontiki_raft::ServerId;
 
+use super::World;
 use super::requests::{Asker, PATIENCE, Question, Request};
 use super::sessions::Sessions;
-use super::{Event, World};
+use crate::rng::Rng;
 
 const KEYS: u64 = 5;
 
@@ -17,8 +16,8 @@ const KEYS: u64 = 5;
 pub(super) struct Client {
     /// Who it believes leads.
     leader: Option<ServerId>,
-    /// What it waits for.
-    waits_for: Option<u64>,
+    /// What it waits for, and until when.
+    waits_for: Option<(u64, u64)>,
     written: u64,
     /// What it writes in, if it writes in sessions at all.
     pub(super) sessions: Option<Sessions>,
@@ -35,60 +34,62 @@ impl Client {
 }
 
 impl World {
-    /// A client acts, or gives up on a request.
-    pub(super) fn client(&mut self, client: usize, gives_up_on: Option<u64>) {
-        if gives_up_on.is_some() {
-            if self.clients[client].waits_for != gives_up_on {
-                return;
+    /// A client acts, unless it waits for something and does not give that up now. Says what it asks.
+    pub(super) fn client(&mut self, client: usize, rng: &mut Rng) -> Option<String> {
+        if !self.clients_work {
+            return None;
+        }
+        let anybody: Vec<ServerId> = self
+            .processes()
+            .map(|(_, process)| process.server)
+            .collect();
+        if anybody.is_empty() {
+            return None;
+        }
+        if let Some((_, until)) = self.clients[client].waits_for {
+            if self.now < until {
+                return None;
             }
             self.tally.add("client: gave up");
             self.clients[client].waits_for = None;
             self.clients[client].leader = None;
         }
-        if self.clients[client].waits_for.is_some() || !self.clients_work {
-            return;
-        }
         let believed = self.clients[client]
             .leader
             .filter(|server| self.lives(*server));
-        let stale = self.rng.chance(100);
-        let anybody: Vec<ServerId> = self
-            .processes()
-            .map(|(_, process)| process.server)
-            .collect();
+        let stale = rng.chance(100);
         let server = match believed {
-            Some(server) if !stale && !self.rng.chance(30) => server,
-            _ => match self.rng.pick(&anybody) {
-                Some(server) => server,
-                None => {
-                    self.after(Duration::from_millis(50), Event::Client(client, None));
-                    return;
-                }
-            },
+            Some(server) if !stale && !rng.chance(30) => server,
+            _ => rng.pick(&anybody)?,
         };
-        let question = self.question(client, stale);
-        self.ask_twice(&anybody, &question);
+        let question = self.question(client, stale, rng);
+        self.ask_twice(&anybody, &question, rng);
+        let what = match self.story {
+            Some(_) => format!("to {server}: {question:?}"),
+            None => String::new(),
+        };
         let id = self.ask(Asker::Client(client), server, question);
         self.tally.add("client: operation");
-        self.clients[client].waits_for = Some(id);
-        self.between(PATIENCE.0, PATIENCE.1, Event::Client(client, Some(id)));
+        let until = self.now + rng.duration(PATIENCE.0, PATIENCE.1);
+        self.clients[client].waits_for = Some((id, until));
+        Some(what)
     }
 
-    fn question(&mut self, client: usize, stale: bool) -> Question {
-        let key = self.rng.below(KEYS) as u8;
-        if stale || self.rng.chance(400) {
+    fn question(&mut self, client: usize, stale: bool, rng: &mut Rng) -> Question {
+        let key = rng.below(KEYS) as u8;
+        if stale || rng.chance(400) {
             return Question::Read { key, stale };
         }
-        if self.rng.chance(10) {
+        if rng.chance(10) {
             return Question::Malformed;
         }
-        if let Some(question) = self.question_in_session(client) {
+        if let Some(question) = self.question_in_session(client, rng) {
             return question;
         }
         self.clients[client].written += 1;
-        let padding = match self.rng.below(10) {
-            0 => self.rng.below(2000) as usize,
-            _ => self.rng.below(50) as usize,
+        let padding = match rng.below(10) {
+            0 => rng.below(2000) as usize,
+            _ => rng.below(50) as usize,
         };
         let written = self.clients[client].written;
         let value = (client as u64 + 1) << 32 | written;
@@ -109,25 +110,18 @@ impl World {
         request: &Request,
         result: &Result<Answer, Refusal>,
     ) {
-        if self.clients[client].waits_for != Some(id) {
+        let waits_for = self.clients[client].waits_for;
+        if waits_for.is_none_or(|(waits_for, _)| waits_for != id) {
             return; // it has given up
         }
         self.clients[client].waits_for = None;
         self.session_hears(client, &request.question, result);
         let stale = matches!(request.question, Question::Read { stale: true, .. });
-        let mut pause = (Duration::ZERO, Duration::from_millis(60));
         match result {
             Ok(_) if !stale => self.clients[client].leader = Some(request.server),
             Ok(_) => {}
-            Err(Refusal::NotLeader(leader)) => {
-                self.clients[client].leader = Some(*leader);
-                pause.1 = Duration::from_millis(10);
-            }
-            Err(_) => {
-                self.clients[client].leader = None;
-                pause.1 = Duration::from_millis(100);
-            }
+            Err(Refusal::NotLeader(leader)) => self.clients[client].leader = Some(*leader),
+            Err(_) => self.clients[client].leader = None,
         }
-        self.between(pause.0, pause.1, Event::Client(client, None));
     }
 }

@@ -9,6 +9,7 @@ use kontiki_raft::ServerId;
 
 use super::{Event, World};
 use crate::network::Place;
+use crate::rng::Rng;
 
 /// Between two dials to somebody who does not answer.
 const REDIAL_MIN: Duration = Duration::from_millis(100);
@@ -61,17 +62,14 @@ impl World {
             self.connections
                 .lines
                 .insert((server, peer), Line::Dialling);
-            self.events_dial(
-                server,
-                peer,
-                Duration::from_micros(100),
-                Duration::from_millis(3),
-            );
+            let (low, high) = (Duration::from_micros(100), Duration::from_millis(3));
+            self.events_dial(server, peer, low, high);
         }
     }
 
     fn events_dial(&mut self, from: ServerId, to: ServerId, low: Duration, high: Duration) {
-        self.between(low, high, Event::Dial(from, to));
+        let place = self.address[&from];
+        self.between(place, low, high, Event::Dial(from, to));
     }
 
     /// Whether no connection lives between two servers.
@@ -88,6 +86,7 @@ impl World {
         if !wanted || !self.lives(from) {
             return;
         }
+        let place = self.address[&from];
         let low = self.network.weather.delay_min;
         let high = self.network.weather.delay_max;
         if !self.cut_between(from, to) {
@@ -95,11 +94,12 @@ impl World {
             match there {
                 Some(process) if process.server == to && process.paused => {}
                 Some(process) if process.server == to => {
-                    self.between(low, high, Event::Connected(from, to));
+                    self.between(place, low, high, Event::Connected(from, to));
                     return;
                 }
                 Some(_) | None => {
-                    self.between(low, high, Event::Disconnected(from, to, Loss::Gone));
+                    let event = Event::Disconnected(from, to, Loss::Gone);
+                    self.between(place, low, high, event);
                 }
             }
         }
@@ -139,16 +139,16 @@ impl World {
     }
 
     /// Some connections break, those that a cut crosses or any; they are dialled anew.
-    pub(super) fn break_connections(&mut self, only_cut: bool, permille: u64) {
+    pub(super) fn break_connections(&mut self, only_cut: bool, permille: u64, rng: &mut Rng) {
         let up: Vec<_> = self.connections.up().collect();
         for (from, to) in up {
-            if (only_cut && !self.cut_between(from, to)) || !self.rng.chance(permille) {
+            if (only_cut && !self.cut_between(from, to)) || !rng.chance(permille) {
                 continue;
             }
             let event = Event::Disconnected(from, to, Loss::Broken);
             // A cut is noticed late, by a keep-alive.
             let longest = if only_cut { 2000 } else { 5 };
-            self.between(Duration::ZERO, Duration::from_millis(longest), event);
+            self.soon(rng, Duration::ZERO, Duration::from_millis(longest), event);
         }
     }
 

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use kontiki_node::driver::{Envelope, Input};
 use kontiki_raft::{ClusterId, Message};
 
+use super::chaos::Did;
 use super::{Event, World};
 use crate::network::Place;
+use crate::rng::Rng;
 
 impl World {
     /// A server sends; the network decides.
@@ -15,7 +17,7 @@ impl World {
         let Some(to) = self.address.get(&envelope.to).copied() else {
             return;
         };
-        let fate = self.network.fate(self.now, from, to, &mut self.rng);
+        let fate = self.network.fate(self.now, from, to);
         let Some(arrival) = fate.arrival else {
             self.tally.add("message: lost");
             return;
@@ -25,6 +27,9 @@ impl World {
         }
         if fate.delayed {
             self.tally.add("message: held up");
+        }
+        if fate.slow {
+            self.tally.add("message: slow");
         }
         if let Some(copy) = fate.copy {
             self.tally.add("message: duplicated");
@@ -67,7 +72,7 @@ impl World {
 
     /// A copy of some message in flight arrives as if another cluster had sent it, or with a bit
     /// flipped.
-    pub(super) fn forge(&mut self, corrupt: bool) -> bool {
+    pub(super) fn forge(&mut self, corrupt: bool, rng: &mut Rng) -> Did {
         let suits = |event: &Event| match event {
             Event::Arrival(_, envelope) => !corrupt || !envelope.batch.is_empty(),
             _ => false,
@@ -81,27 +86,27 @@ impl World {
         suitable.sort(); // a heap's own order is no order to rely on
         let chosen = suitable.first().map(|scheduled| &scheduled.event);
         let Some(Event::Arrival(place, envelope)) = chosen else {
-            return false;
+            return None;
         };
         let (place, mut envelope) = (*place, envelope.clone());
-        let Some(process) = self.places[place].as_ref() else {
-            return false;
-        };
-        if corrupt {
+        let process = self.places[place].as_ref()?;
+        let name = if corrupt {
             let mut batch = envelope.batch.to_vec();
-            let at = self.rng.index(batch.len());
-            batch[at] ^= 1 << self.rng.below(8);
+            let at = rng.index(batch.len());
+            batch[at] ^= 1 << rng.below(8);
             envelope.batch = Bytes::from(batch);
             self.tally.add("message: corrupted");
+            "fault: corrupted message"
         } else {
             if process.status.cluster.is_none() {
-                return false;
+                return None;
             }
             envelope.cluster = ClusterId(envelope.cluster.0 ^ 0xf00d);
             self.tally.add("message: of another cluster");
-        }
+            "fault: message of another cluster"
+        };
         self.at(self.now, Event::Arrival(place, envelope));
-        true
+        Some((name, format!("to place {place}")))
     }
 }
 

@@ -1,10 +1,17 @@
-//! The simulated world: places with processes, a heap of what happens when, one clock, one source of
-//! randomness.
+//! The simulated world: places with processes, a heap of what happens when, one clock.
+//!
+//! All randomness is drawn from streams of one seed, one for each thing that draws: a place, a link, a
+//! process, the operator, a stimulus. So what is left out of a run ([`crate::script`]) changes what
+//! follows from it, and not what is drawn elsewhere.
 
 mod chaos;
 mod clients;
 mod connections;
+mod coverage;
+mod links;
+mod margin;
 mod messages;
+mod mistakes;
 mod operator;
 mod places;
 mod programs;
@@ -21,12 +28,13 @@ use kontiki_node::driver::{
     Answer, CheckpointConfig, Envelope, Loss, Refusal, SessionBounds, SnapshotSettings,
 };
 use kontiki_node::host::{Host, Job};
-use kontiki_raft::{Config, ServerId};
+use kontiki_raft::{ChangeRequest, Config, ServerId};
 
 use crate::invariants::{Checker, Violation};
-use crate::network::{Network, Place, Weather};
+use crate::network::{Link, Network, Place, Weather};
 use crate::profile::Profile;
 use crate::rng::Rng;
+use crate::script::{CLIENTS, Deed, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
@@ -34,9 +42,10 @@ pub use places::Process;
 use {clients::Client, connections::Connections, operator::Operator};
 use {programs::Programs, requests::Request};
 
-/// Places of a run: the most servers that are ever wanted, and one to spare.
-const PLACES: usize = 8;
-const CLIENTS: usize = 4;
+/// Most servers that are ever wanted.
+const WANTED_MAX: usize = 7;
+/// Places of a run: for those, and some to spare for whoever is added beside them.
+const PLACES: usize = WANTED_MAX + 3;
 /// A tail of this many bytes is never full in a run: nothing is compacted.
 const WHOLE_LOG: usize = 1 << 30;
 
@@ -51,12 +60,8 @@ enum Event {
     Request(u64),
     /// Its answer reaches who asked.
     Answer(u64, Result<Answer, Refusal>),
-    /// A client acts, or gives up on this request.
-    Client(usize, Option<u64>),
     /// The operator looks.
     Operator,
-    /// A fault.
-    Chaos,
     /// A server dials another.
     Dial(ServerId, ServerId),
     /// A dial succeeded.
@@ -69,7 +74,9 @@ enum Event {
     Back(Place, ServerId, Box<Host>, Job<u64>),
     /// A process that stood still goes on.
     Resume(Place, ServerId),
-    /// A cut is mended.
+    /// A link is cut, down for the given time, and so many times more; between them up for as long.
+    Flap(Vec<Link>, Duration, u64),
+    /// The trouble of some links is over.
     Mend(u64),
     /// A storm is over.
     Calm,
@@ -114,19 +121,33 @@ pub struct World {
     pub trace: Trace,
     /// What must hold.
     pub checker: Checker,
+    /// What was done to it and had an effect, in order.
+    pub done: Vec<Stimulus>,
+    /// What each of those did, in words, if they are wanted.
+    pub story: Option<Vec<String>>,
     profile: &'static Profile,
-    rng: Rng,
+    seed: u64,
+    stimuli: Stimuli,
+    /// For what happens at a place: when its process runs, when it dials.
+    rngs: Vec<Rng>,
+    /// Processes that were ever started in each place.
+    started: Vec<u64>,
     events: BinaryHeap<Reverse<Scheduled>>,
     event_number: u64,
     network: Network,
     connections: Connections,
     raft: Config,
     snapshots: SnapshotSettings,
+    pending_writes_max: usize,
     session_bounds: SessionBounds,
     places: Vec<Option<Process>>,
     /// Address of every server that ever was.
     address: BTreeMap<ServerId, Place>,
     requests: BTreeMap<u64, Request>,
+    /// Changes that somebody asked for and a server that lives may yet begin.
+    changes: BTreeMap<u64, (ServerId, ChangeRequest)>,
+    /// What will happen when a leader appends a configuration.
+    ambush: Option<Rng>,
     request_next: u64,
     clients: Vec<Client>,
     operator: Operator,
@@ -140,13 +161,21 @@ pub struct World {
 
 impl World {
     /// A world in which nothing has happened.
-    pub fn new(seed: u64, profile: &'static Profile, print: bool) -> Self {
-        let mut rng = Rng::new(seed);
-        let network = Network::new(weather(&mut rng), rng.chance(500));
+    pub fn new(seed: u64, profile: &'static Profile, stimuli: Stimuli, print: bool) -> Self {
+        let mut rng = Rng::stream(seed, "settings", 0);
+        let network = Network::new(seed, weather(&mut rng), rng.chance(500));
         let raft = raft_config(&mut rng);
         let snapshots = snapshot_settings(&mut rng);
+        let pending_writes_max = match rng.chance(150) {
+            true => rng.within(1, 3) as usize,
+            false => {
+                kontiki_node::Config::default()
+                    .driver(false)
+                    .pending_writes_max
+            }
+        };
         let session_bounds = sessions::bounds(&mut rng);
-        let operator = Operator::new(&mut rng);
+        let operator = Operator::new(seed, &mut rng);
         let programs = Programs::new(&mut rng);
         let checkpoint = programs::checkpoints(&mut rng);
         let mut world = Self {
@@ -155,18 +184,28 @@ impl World {
             tally: Tally::default(),
             trace: Trace::new(print),
             checker: Checker::default(),
+            done: Vec::new(),
+            story: None,
             profile,
-            rng,
+            seed,
+            stimuli,
+            rngs: (0..PLACES as u64)
+                .map(|place| Rng::stream(seed, "place", place))
+                .collect(),
+            started: vec![0; PLACES],
             events: BinaryHeap::new(),
             event_number: 0,
             network,
             connections: Connections::default(),
             raft,
             snapshots,
+            pending_writes_max,
             session_bounds,
             places: std::iter::repeat_with(|| None).take(PLACES).collect(),
             address: BTreeMap::new(),
             requests: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            ambush: None,
             request_next: 0,
             clients: (0..CLIENTS).map(Client::new).collect(),
             operator,
@@ -179,25 +218,43 @@ impl World {
             world.start(place);
         }
         world.after(Duration::from_millis(10), Event::Operator);
-        world.after(Duration::from_millis(500), Event::Chaos);
-        for client in 0..CLIENTS {
-            world.after(Duration::from_millis(20), Event::Client(client, None));
-        }
         world
     }
 
     /// Lets things happen until `deadline`.
     pub fn run_until(&mut self, deadline: u64) -> Result<(), Violation> {
-        while let Some(Reverse(next)) = self.events.peek() {
-            if next.at > deadline {
+        loop {
+            let event_at = self.events.peek().map(|Reverse(next)| next.at);
+            let stimulus_at = self.stimuli.next_at();
+            let next_at = event_at.map_or(stimulus_at, |at| at.min(stimulus_at));
+            if next_at > deadline {
                 break;
             }
-            let Reverse(next) = self.events.pop().expect("it was peeked at");
-            self.now = next.at;
-            self.happen(next.event)?;
+            self.now = next_at;
+            if stimulus_at == next_at {
+                let stimulus = self.stimuli.take();
+                self.act(stimulus);
+            } else if let Some(Reverse(next)) = self.events.pop() {
+                self.happen(next.event)?;
+            }
         }
         self.now = self.now.max(deadline);
         Ok(())
+    }
+
+    /// Does what is to be done from outside, if it is possible now.
+    fn act(&mut self, stimulus: Stimulus) {
+        let mut rng = Rng::new(stimulus.seed);
+        let did = match stimulus.deed {
+            Deed::Fault(fault) => self.make_trouble(fault, &mut rng),
+            Deed::Client(client) => self.client(client, &mut rng),
+        };
+        if let Some(what) = did.filter(|_| self.chaos) {
+            self.done.push(stimulus);
+            if let Some(story) = &mut self.story {
+                story.push(what);
+            }
+        }
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
@@ -206,16 +263,15 @@ impl World {
             Event::Arrival(place, envelope) => self.arrive(place, envelope),
             Event::Request(id) => self.deliver_request(id),
             Event::Answer(id, result) => self.answer(id, result),
-            Event::Client(client, gives_up_on) => self.client(client, gives_up_on),
             Event::Operator => self.operate(),
-            Event::Chaos => self.make_trouble(),
             Event::Dial(from, to) => self.dial(from, to),
             Event::Connected(from, to) => self.connected(from, to),
             Event::Disconnected(from, to, loss) => self.disconnected(from, to, loss),
             Event::Start(place) => self.start(place),
             Event::Back(place, server, host, job) => self.come_back(place, server, host, job),
             Event::Resume(place, server) => self.resume(place, server),
-            Event::Mend(cut) => self.network.lift(cut),
+            Event::Flap(links, period, more) => self.flap(links, period, more),
+            Event::Mend(trouble) => self.network.lift(trouble),
             Event::Calm => self.network.calm_down(),
         }
         Ok(())
@@ -231,9 +287,15 @@ impl World {
         self.at(self.now + delay.as_nanos() as u64, event);
     }
 
-    /// Somewhere between the two from now.
-    fn between(&mut self, low: Duration, high: Duration, event: Event) {
-        let delay = self.rng.duration(low, high);
+    /// Somewhere between the two from now, as it comes at a place.
+    fn between(&mut self, place: Place, low: Duration, high: Duration, event: Event) {
+        let delay = self.rngs[place].duration(low, high);
+        self.at(self.now + delay, event);
+    }
+
+    /// Somewhere between the two from now, as a stimulus draws it.
+    fn soon(&mut self, rng: &mut Rng, low: Duration, high: Duration, event: Event) {
+        let delay = rng.duration(low, high);
         self.at(self.now + delay, event);
     }
 
@@ -275,6 +337,12 @@ fn raft_config(rng: &mut Rng) -> Config {
         config.append_entries_max = rng.within(4, 8) as usize;
         config.append_bytes_max = rng.within(256, 1024) as usize;
         config.inflight_max = rng.within(1, 4) as usize;
+    }
+    if rng.chance(150) {
+        config.uncommitted_bytes_max = rng.within(300, 4000) as usize;
+    }
+    if rng.chance(150) {
+        config.reads_max = rng.within(1, 3) as usize;
     }
     if rng.chance(100) {
         config.min_majority = 2;

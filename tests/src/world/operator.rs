@@ -1,6 +1,6 @@
 //! A model of the operator: it bootstraps, activates, replaces what is lost, scales, and takes out
 //! what is not wanted. One change at a time; nothing voluntary without a margin. What it sees of
-//! servers is true but comes late, as its requests do.
+//! servers is true but comes late, as its requests do. Its mistakes are faults, of another file.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,12 +9,11 @@ use kontiki_node::driver::{Answer, Refusal, Status, Until};
 use kontiki_raft::{ChangeRequest, ClusterId, Purpose, ServerId};
 
 use super::requests::{Asker, Question, Request};
-use super::{Event, PLACES, World};
+use super::{Event, World};
 use crate::network::Place;
 use crate::rng::Rng;
 
-/// An unanswered request is given up after this long; longer than any pause, so that what it asked
-/// for is visible in some configuration by then or will never be.
+/// An unanswered request is given up after this long. It may be begun all the same, later.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
@@ -27,41 +26,39 @@ pub(super) struct Operator {
     in_flight: Option<InFlight>,
     /// The lost server, and the one to take its place.
     replacing: Option<(ServerId, ServerId)>,
+    /// Voters that live, and who is to take their place by mistake.
+    pub(super) mistakes: Vec<(ServerId, ServerId)>,
     voters_seen: usize,
+    rng: Rng,
 }
 
 #[derive(Debug)]
 struct InFlight {
     request: u64,
     until: u64,
-    change: Option<ChangeRequest>,
 }
 
 impl Operator {
-    pub(super) fn new(rng: &mut Rng) -> Self {
+    pub(super) fn new(seed: u64, rng: &mut Rng) -> Self {
         Self {
             wanted: [3, 3, 3, 5, 5, 2, 4][rng.index(7)],
             identity: None,
             activated: false,
             in_flight: None,
             replacing: None,
+            mistakes: Vec::new(),
             voters_seen: 0,
+            rng: Rng::stream(seed, "operator", 0),
         }
-    }
-
-    pub(super) fn change_in_flight(&self) -> Option<&ChangeRequest> {
-        self.in_flight.as_ref()?.change.as_ref()
     }
 }
 
 impl World {
     /// The operator looks, and does the next thing.
     pub(super) fn operate(&mut self) {
-        self.between(
-            Duration::from_millis(30),
-            Duration::from_millis(300),
-            Event::Operator,
-        );
+        let (low, high) = (Duration::from_millis(30), Duration::from_millis(300));
+        let pause = self.operator.rng.duration(low, high);
+        self.at(self.now + pause, Event::Operator);
         let now = self.now;
         self.operator
             .in_flight
@@ -95,7 +92,7 @@ impl World {
             .map(|(_, process)| (process.server, process.status.cluster.is_none()))
             .collect();
         if self.operator.identity.is_none() && here.len() == self.operator.wanted {
-            let cluster = ClusterId(self.rng.bits() | 1);
+            let cluster = ClusterId(self.operator.rng.bits() | 1);
             let voters = here.iter().map(|(server, _)| *server).collect();
             self.operator.identity = Some((cluster, voters));
         }
@@ -114,7 +111,7 @@ impl World {
             && let Some((_, leader)) = self.leader()
         {
             let server = leader.server;
-            self.request_of(server, Question::Activate, None);
+            self.request_of(server, Question::Activate);
         }
     }
 
@@ -130,6 +127,12 @@ impl World {
         if self.operator.replacing.take_if(in_force).is_some() {
             self.tally.add("change: replacement in force");
         }
+        let mistakes = &mut self.operator.mistakes;
+        let remembered = mistakes.len();
+        mistakes.retain_mut(|mistake| !in_force(mistake));
+        let shown = remembered - mistakes.len();
+        self.tally
+            .add_many("change: mistaken replacement in force", shown as u64);
         let before = std::mem::replace(&mut self.operator.voters_seen, voters.len());
         if before != 0 && voters.len() > before {
             self.tally.add("change: scaled up");
@@ -182,9 +185,7 @@ impl World {
             self.change(status, add.collect(), Vec::new());
             return;
         }
-        if !self.shrink(status, &all) && self.chaos && self.rng.chance(20) {
-            self.add_observer(status);
-        }
+        self.shrink(status, &all);
     }
 
     /// A fresh process in the place of a lost voter is its replacement, not one more.
@@ -221,94 +222,62 @@ impl World {
     }
 
     /// Takes servers out that are in places not wanted, then stops their processes.
-    fn shrink(&mut self, status: &Status, all: &BTreeSet<ServerId>) -> bool {
-        let unwanted = |place: Place| place >= self.operator.wanted;
-        let known = &status.configuration.configuration;
+    fn shrink(&mut self, status: &Status, all: &BTreeSet<ServerId>) {
+        let wanted = self.operator.wanted;
+        let unwanted = |place: Place| place >= wanted;
         let surplus: Vec<ServerId> = all
             .iter()
             .filter(|server| unwanted(self.address[server]))
             .copied()
             .collect();
         if surplus.is_empty() {
-            let empty: Vec<Place> = self
-                .processes()
-                .filter(|(place, process)| {
-                    unwanted(*place)
-                        && status.configuration.committed
-                        && self.can_lose(process.server)
-                })
-                .map(|(place, _)| place)
-                .collect();
-            for place in empty {
-                self.kill(place);
+            // One after the other: together they may be more than can be lost.
+            for place in self.living() {
+                let server = self.places[place].as_ref().map(|process| process.server);
+                if unwanted(place)
+                    && status.configuration.committed
+                    && server.is_some_and(|server| self.can_lose(server))
+                {
+                    self.kill(place);
+                }
             }
-            return false;
-        }
-        let left = known.voters.iter().filter(|voter| !surplus.contains(voter));
-        let living = left.clone().filter(|voter| self.is_sound(**voter)).count();
-        let left = left.count();
-        if living < (left / 2 + 1).max(self.raft.min_majority) {
-            return true; // no margin for it
-        }
-        if surplus.contains(&status.server) && self.rng.chance(500) {
-            self.request_of(status.server, Question::Transfer(None), None);
-            return true;
-        }
-        self.change(status, Vec::new(), surplus);
-        true
-    }
-
-    /// A learner that stays one, for a while.
-    fn add_observer(&mut self, status: &Status) {
-        let place = self.operator.wanted;
-        if place >= PLACES || self.places[place].is_some() {
             return;
         }
-        self.start(place);
-        let server = self.places[place].as_ref().expect("just started").server;
-        self.tally.add("change: learner that stays");
-        self.change(status, vec![(server, Purpose::Stay)], Vec::new());
+        let change = ChangeRequest {
+            remove: surplus.clone(),
+            ..ChangeRequest::default()
+        };
+        if !self.can_change(&change) {
+            return; // no margin for it
+        }
+        if surplus.contains(&status.server) && self.operator.rng.chance(500) {
+            self.request_of(status.server, Question::Transfer(None));
+            return;
+        }
+        self.change(status, Vec::new(), surplus);
     }
 
     fn change(&mut self, status: &Status, add: Vec<(ServerId, Purpose)>, remove: Vec<ServerId>) {
-        let seen = self.rng.chance(800).then_some(status.configuration.index);
-        let until = if self.rng.chance(500) {
+        let seen = self
+            .operator
+            .rng
+            .chance(800)
+            .then_some(status.configuration.index);
+        let until = if self.operator.rng.chance(500) {
             Until::Effective
         } else {
             Until::Committed
         };
         let change = ChangeRequest { add, remove, seen };
         self.tally.add("change: asked for");
-        let question = Question::Change {
-            change: change.clone(),
-            until,
-        };
-        self.request_of(status.server, question, Some(change));
-        if self.chaos && self.rng.chance(150) {
-            self.rush(status);
-        }
+        self.request_of(status.server, Question::Change { change, until });
     }
 
-    /// Somebody else asks for a change at the same time: it must be refused, or come after.
-    fn rush(&mut self, status: &Status) {
-        let place = PLACES - 1; // never wanted
-        self.start(place);
-        let spare = self.places[place].as_ref().expect("just started");
-        let change = ChangeRequest {
-            add: vec![(spare.server, Purpose::Stay)],
-            ..ChangeRequest::default()
-        };
-        let until = Until::Committed;
-        let question = Question::Change { change, until };
-        self.ask(Asker::Nobody, status.server, question);
-    }
-
-    fn request_of(&mut self, server: ServerId, question: Question, change: Option<ChangeRequest>) {
+    fn request_of(&mut self, server: ServerId, question: Question) {
         let request = self.ask(Asker::Operator, server, question);
         self.operator.in_flight = Some(InFlight {
             request,
             until: self.now + PATIENCE.as_nanos() as u64,
-            change,
         });
     }
 

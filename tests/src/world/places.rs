@@ -1,21 +1,20 @@
 //! Places and the processes in them: start, death, standing still.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kontiki_node::driver::{Counters, Driver, Input, Loss, Status};
 use kontiki_node::host::{Host, Job};
 use kontiki_node::machine::Version;
-use kontiki_raft::{
-    ChangeRequest, Configuration, ELECTION_PRIORITY_MAX, Purpose, Role, ServerId, Term,
-};
+use kontiki_raft::{ELECTION_PRIORITY_MAX, Role, ServerId, Term, Time};
 
+use super::coverage::States;
 use super::{Event, World};
 use crate::clock::Clock;
 use crate::invariants::Asked;
 use crate::network::Place;
 use crate::register::{Memory, Record, Registers};
+use crate::rng::Rng;
 
 /// A node process with its one server.
 pub struct Process {
@@ -40,9 +39,13 @@ pub struct Process {
     pub(super) versions: RangeInclusive<Version>,
     /// When its next turn is.
     pub(super) turn_at: Option<u64>,
+    /// By its own clock, as its last turn said.
+    pub(super) deadline: Time,
     /// Turns in a row without time going on.
     pub(super) spins: u32,
     pub(super) paused: bool,
+    /// Those named states that it is in.
+    pub(super) states: States,
 }
 
 impl World {
@@ -52,30 +55,35 @@ impl World {
             return;
         }
         // Odd, so never 0, and with the place in sight in traces.
-        let server = ServerId((self.rng.bits() >> 32) << 8 | (place as u64) << 4 | 1);
-        let clock = Clock::random(&mut self.rng);
+        self.started[place] += 1;
+        let number = (place as u64) << 32 | self.started[place];
+        let mut rng = Rng::stream(self.seed, "process", number);
+        let server = ServerId((rng.bits() >> 32) << 8 | (place as u64) << 4 | 1);
+        let clock = Clock::random(&mut rng);
         self.tally.add("process: drifting clock");
         let record = Record::default();
         // As a node makes it, seed and all; only the timers and bounds are the run's.
         let mut config = kontiki_node::Config::default().driver(false);
         config.raft = kontiki_raft::Config {
             seed: config.raft.seed,
-            election_priority: self.draw_priority(),
+            election_priority: self.draw_priority(&mut rng),
             ..self.raft.clone()
         };
         config.snapshots = self.snapshots;
+        config.pending_writes_max = self.pending_writes_max;
         config.checkpoint = self.checkpoint;
         config.sessions = self.session_bounds;
-        let (memory, versions) = (Memory::default(), self.draw_program());
+        let (memory, versions) = (Memory::default(), self.draw_program(&mut rng));
         let machine = Registers::new(record.clone(), memory.clone(), versions.clone());
-        let refusals = match self.rng.chance(100) {
-            true => self.rng.within(1, 2),
+        let refusals = match rng.chance(100) {
+            true => rng.within(1, 2),
             false => 0,
         };
         let machine = Box::new(machine.refusing(refusals));
         let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
         assert!(away.is_none(), "the registers live in the driver");
         let status = driver.status();
+        let deadline = clock.local(self.now);
         if self.address.values().any(|taken| *taken == place) {
             self.tally.add("process: restart as a new incarnation");
         }
@@ -98,20 +106,22 @@ impl World {
             memory,
             versions,
             turn_at: None,
+            deadline,
             spins: 0,
             paused: false,
+            states: 0,
         });
         self.wake(place);
     }
 
     /// From the lowest of this run up.
-    fn draw_priority(&mut self) -> u8 {
+    fn draw_priority(&mut self, rng: &mut Rng) -> u8 {
         let (lowest, highest) = (self.raft.election_priority, ELECTION_PRIORITY_MAX);
         if lowest == highest {
             return highest;
         }
         self.tally.add("election: priorities differ");
-        self.rng.within(lowest.into(), highest.into()) as u8
+        rng.within(lowest.into(), highest.into()) as u8
     }
 
     /// Ends the process in a place; its memory is lost.
@@ -122,6 +132,7 @@ impl World {
         let server = process.server;
         self.note(format_args!("kill {server} in place {place}"));
         self.checker.ledger.lose(server);
+        self.changes.retain(|_, (asked, _)| *asked != server);
         for (from, to) in self.connections.drop_all(server) {
             let survivor = if from == server { to } else { from };
             // Only who dialled hears of it, and the dead hear nothing.
@@ -136,23 +147,24 @@ impl World {
             };
             let longest = Duration::from_micros(longest);
             let event = Event::Disconnected(from, to, Loss::Broken);
-            self.between(Duration::from_micros(50), longest, event);
+            self.between(place, Duration::from_micros(50), longest, event);
         }
     }
 
-    /// Makes a process stand still.
-    pub(super) fn pause(&mut self, place: Place, low: Duration, high: Duration) {
+    /// Makes a process stand still for so many nanoseconds, if it does not already.
+    pub(super) fn pause(&mut self, place: Place, pause: u64) -> bool {
         let Some(process) = self.places[place]
             .as_mut()
             .filter(|process| !process.paused)
         else {
-            return;
+            return false;
         };
         process.paused = true;
         process.turn_at = None;
         let server = process.server;
         self.note(format_args!("pause {server}"));
-        self.between(low, high, Event::Resume(place, server));
+        self.at(self.now + pause, Event::Resume(place, server));
+        true
     }
 
     /// Lets it go on.
@@ -206,81 +218,4 @@ impl World {
         let leaders = self.processes().filter(|(_, process)| led(process));
         leaders.max_by_key(|(_, process)| process.status.standing.term)
     }
-
-    /// Whether the cluster still has all that it needs after this server dies: in every configuration
-    /// that is in force somewhere, or may come to be, the others who live are a quorum.
-    pub(super) fn can_lose(&self, server: ServerId) -> bool {
-        let newest = self.newest_committed_configuration();
-        let in_force = self
-            .processes()
-            .map(|(_, process)| &process.status.configuration);
-        let in_force = in_force.filter(|known| known.index >= newest);
-        let mut possible: Vec<Configuration> = Vec::new();
-        for known in in_force {
-            let configuration = &known.configuration;
-            possible.push(configuration.clone());
-            possible.push(promoted(configuration));
-            if let Some(change) = self.change_in_flight() {
-                let changed = changed(configuration, change);
-                // Before its learners vote as well: a voter that one of them replaces may be lost.
-                possible.push(promoted(&changed));
-                possible.push(changed);
-            }
-        }
-        possible.iter().all(|configuration| {
-            configuration
-                .halves()
-                .filter(|half| !half.is_empty())
-                .all(|half| {
-                    let living = half
-                        .iter()
-                        .filter(|voter| **voter != server && self.is_sound(**voter));
-                    let quorum = (half.len() / 2 + 1).max(self.raft.min_majority);
-                    living.count() >= quorum
-                })
-        })
-    }
-
-    fn newest_committed_configuration(&self) -> kontiki_raft::Index {
-        let known = self
-            .processes()
-            .map(|(_, process)| &process.status.configuration);
-        let committed = known.filter(|known| known.committed);
-        committed.map(|known| known.index).max().unwrap_or_default()
-    }
-
-    fn change_in_flight(&self) -> Option<&ChangeRequest> {
-        self.operator.change_in_flight()
-    }
-}
-
-/// The configuration once all its learners have become what they are to be.
-fn promoted(configuration: &Configuration) -> Configuration {
-    let mut voters: BTreeSet<ServerId> = configuration.voters.clone();
-    for (learner, purpose) in &configuration.learners {
-        match purpose {
-            Purpose::Stay => {}
-            Purpose::Join => {
-                voters.insert(*learner);
-            }
-            Purpose::Replace(lost) => {
-                voters.remove(lost);
-                voters.insert(*learner);
-            }
-        }
-    }
-    Configuration {
-        voters,
-        ..Configuration::default()
-    }
-}
-
-fn changed(configuration: &Configuration, change: &ChangeRequest) -> Configuration {
-    let mut changed = configuration.clone();
-    for server in &change.remove {
-        changed.voters.remove(server);
-        changed.learners.remove(server);
-    }
-    changed.learners.extend(change.add.iter().copied());
-    changed
 }

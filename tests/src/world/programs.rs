@@ -7,6 +7,7 @@ use kontiki_node::driver::{CheckpointConfig, Input, Status};
 use kontiki_node::machine::Version;
 use kontiki_raft::{ChangeRequest, ServerId};
 
+use super::chaos::Did;
 use super::{Event, WHOLE_LOG, World};
 use crate::network::Place;
 use crate::rng::Rng;
@@ -48,28 +49,29 @@ pub(super) fn checkpoints(rng: &mut Rng) -> CheckpointConfig {
 impl World {
     /// What the program of a process runs that starts now: newer programs come in time, and now and
     /// then somebody starts an old one.
-    pub(super) fn draw_program(&mut self) -> RangeInclusive<Version> {
+    pub(super) fn draw_program(&mut self, rng: &mut Rng) -> RangeInclusive<Version> {
         let (oldest, newest) = (self.programs.oldest, self.programs.newest);
-        let is_old = self.chaos && newest > oldest && self.rng.chance(200);
+        let is_old = self.chaos && newest > oldest && rng.chance(450);
         let newest = newest - u32::from(is_old);
-        if self.chaos && self.rng.chance(100) {
+        if self.chaos && rng.chance(200) {
             self.programs.newest = (self.programs.newest + 1).min(VERSION_MAX);
         }
         oldest..=newest
     }
 
     /// A server of the oldest program goes, and one of the newest comes in its place.
-    pub(super) fn roll(&mut self) -> Option<&'static str> {
+    pub(super) fn roll(&mut self, rng: &mut Rng) -> Did {
         let programs = self.processes();
         let oldest = programs.min_by_key(|(place, process)| (*process.versions.end(), *place));
         let (place, end) = oldest.map(|(place, process)| (place, *process.versions.end()))?;
+        let what = self.crash(place, rng)?;
         if end == self.programs.newest {
             self.programs.newest = (end + 1).min(VERSION_MAX);
         }
-        self.crash(place).then_some("fault: server rolled")
+        Some(("fault: server rolled", what))
     }
 
-    /// What an operator's request tells a leader, usually: which versions the servers run that are to
+    /// What an operator's request tells a leader, now and then: which versions the servers run that are to
     /// be added.
     pub(super) fn tell_versions(&mut self, place: Place, change: &ChangeRequest) {
         for (server, _) in &change.add {
@@ -81,7 +83,7 @@ impl World {
             let Some(versions) = runs.map(|process| process.versions.clone()) else {
                 continue;
             };
-            if self.rng.chance(600) {
+            if self.rngs[place].chance(400) {
                 let server = *server;
                 self.input(place, Input::Runs { server, versions });
             }
@@ -94,13 +96,14 @@ impl World {
             let place = self.address[server];
             if self.process_mut(place, *server).is_some() && self.can_lose(*server) {
                 self.kill(place);
-                self.between(
-                    Duration::from_millis(10),
-                    Duration::from_secs(1),
-                    Event::Start(place),
-                );
+                self.start_soon(place);
             }
         }
+    }
+
+    fn start_soon(&mut self, place: Place) {
+        let (low, high) = (Duration::from_millis(10), Duration::from_secs(1));
+        self.between(place, low, high, Event::Start(place));
     }
 
     /// Learners that turned out to lack the version in force.
@@ -117,7 +120,7 @@ impl World {
     }
 
     /// A register of some server changes, without a command.
-    pub(super) fn rot(&mut self) -> Option<&'static str> {
+    pub(super) fn rot(&mut self, rng: &mut Rng) -> Did {
         let lives = |server: &ServerId| self.lives(*server);
         if !self.operator.activated || self.checker.ledger.rotted.iter().any(lives) {
             return None;
@@ -131,18 +134,18 @@ impl World {
             .filter(|(_, process)| process.status.applied.0 > 0)
             .map(|(place, process)| (place, process.server))
             .collect();
-        let (place, server) = self.rng.pick(&everybody)?;
+        let (place, server) = rng.pick(&everybody)?;
         if !self.is_one_too_few(server) {
             return None;
         }
-        let (key, value) = (self.rng.below(5) as u8, 1 << 63 | self.rng.bits() >> 1);
+        let (key, value) = (rng.below(5) as u8, 1 << 63 | rng.bits() >> 1);
         let process = self.process_mut(place, server)?;
         let mut memory = process.memory.lock().expect("nobody panics with it");
         memory.insert(key, value);
         drop(memory);
-        self.note(format_args!("{server} forgets register {key}"));
         self.checker.ledger.rotted.insert(server);
-        Some("fault: memory changed")
+        let what = format!("{server} forgets register {key}");
+        Some(("fault: memory changed", what))
     }
 
     /// Whether those who are left without this server would be a majority that agrees.
@@ -166,11 +169,7 @@ impl World {
             if self.can_lose(server) {
                 self.tally.add("server: quarantined and replaced");
                 self.kill(place);
-                self.between(
-                    Duration::from_millis(10),
-                    Duration::from_secs(1),
-                    Event::Start(place),
-                );
+                self.start_soon(place);
             }
         }
     }

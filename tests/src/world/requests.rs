@@ -68,9 +68,13 @@ impl World {
             server,
             question,
         };
+        if let Question::Change { change, .. } = &request.question {
+            self.changes.insert(id, (server, change.clone()));
+        }
         self.requests.insert(id, request);
-        let weather = self.network.weather;
-        self.between(weather.delay_min, weather.delay_max, Event::Request(id));
+        let place = self.address[&server];
+        let arrival = self.now + self.network.way_to(place);
+        self.at(arrival, Event::Request(id));
         id
     }
 
@@ -83,6 +87,7 @@ impl World {
         let question = request.question.clone();
         if self.process_mut(place, server).is_none() {
             // Nobody there: it was not even read.
+            self.changes.remove(&id);
             self.answer(id, Err(Refusal::WrongServer(server)));
             return;
         }
@@ -99,7 +104,8 @@ impl World {
     /// A server answered: the answer travels back, or gets lost.
     pub(super) fn replied(&mut self, place: Place, id: u64, result: Result<Answer, Refusal>) {
         self.count_answer(id, &result);
-        let fate = self.network.fate(self.now, place, place, &mut self.rng);
+        self.changes.remove(&id);
+        let fate = self.network.fate(self.now, place, place);
         match fate.arrival {
             Some(arrival) => self.at(arrival, Event::Answer(id, result)),
             None => self.tally.add("message: answer lost"),

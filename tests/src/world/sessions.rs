@@ -94,7 +94,7 @@ pub(super) fn bounds(rng: &mut Rng) -> SessionBounds {
 
 impl World {
     /// What a client that writes in sessions asks before it begins another write.
-    pub(super) fn question_in_session(&mut self, client: usize) -> Option<Question> {
+    pub(super) fn question_in_session(&mut self, client: usize, rng: &mut Rng) -> Option<Question> {
         let sessions = self.clients[client].sessions.as_ref()?;
         let Some(session) = &sessions.current else {
             return Some(Question::OpenSession);
@@ -102,21 +102,21 @@ impl World {
         let repeats = match session.unfinished.len() {
             0 => false,
             UNFINISHED_MAX => true,
-            _ => self.rng.chance(700),
+            _ => rng.chance(700),
         };
         if !repeats {
             return None;
         }
-        let write = self.rng.pick(&session.unfinished)?;
+        let write = rng.pick(&session.unfinished)?;
         self.tally.add("session: write asked for again");
         Some(session.question(write))
     }
 
     /// Sometimes the same write is in flight twice.
-    pub(super) fn ask_twice(&mut self, anybody: &[ServerId], question: &Question) {
+    pub(super) fn ask_twice(&mut self, anybody: &[ServerId], question: &Question, rng: &mut Rng) {
         if matches!(question, Question::Write { stamp: Some(_), .. })
-            && self.rng.chance(100)
-            && let Some(server) = self.rng.pick(anybody)
+            && rng.chance(100)
+            && let Some(server) = rng.pick(anybody)
         {
             self.tally.add("session: write asked for twice at once");
             self.ask(Asker::Nobody, server, question.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kontiki_node::driver::{Counters, Input, Output};
 use kontiki_raft::{Message, Role, ServerId};
 
+use super::coverage::states_of;
 use super::{Event, World};
 use crate::invariants::{Turn, Violation};
 use crate::network::Place;
@@ -24,14 +25,15 @@ impl World {
 
     /// A turn soon: at once, or a little later, so that inputs meet in one.
     pub(super) fn wake(&mut self, place: Place) {
-        let delay = match self.rng.below(8) {
-            0 => self.rng.duration(Duration::ZERO, Duration::from_millis(3)),
-            _ => self.rng.duration(Duration::ZERO, Duration::from_micros(60)),
+        let rng = &mut self.rngs[place];
+        let delay = match rng.below(8) {
+            0 => rng.duration(Duration::ZERO, Duration::from_millis(3)),
+            _ => rng.duration(Duration::ZERO, Duration::from_micros(60)),
         };
         self.turn_by(place, self.now + delay);
     }
 
-    fn turn_by(&mut self, place: Place, at: u64) {
+    pub(super) fn turn_by(&mut self, place: Place, at: u64) {
         let Some(process) = self.places[place]
             .as_mut()
             .filter(|process| !process.paused)
@@ -61,6 +63,7 @@ impl World {
         } else {
             0
         };
+        process.deadline = deadline;
         let spins = process.spins;
         let next = process.clock.moment(deadline);
         self.step += 1;
@@ -92,6 +95,8 @@ impl World {
         let asked = std::mem::take(&mut process.asked);
         let votes = std::mem::take(&mut process.votes);
         let misaddressed = std::mem::take(&mut process.misaddressed);
+        let counted = std::mem::replace(&mut process.counted, *process.driver.counters());
+        let process = self.places[place].as_ref().expect("it took the turn");
         let status = &process.status;
         let server = process.server;
         let (is, commit, last) = (status.standing, status.commit.0, status.last);
@@ -118,24 +123,27 @@ impl World {
             appended: 0..0,
         };
         self.checker.check(&mut turn)?;
+        let ledger = &self.checker.ledger;
+        let states = states_of(place, &turn, &self.places, &self.network, ledger);
         let (truncated, before) = (turn.truncated, turn.before.status.as_ref());
         let was_joint = before.is_some_and(|status| status.configuration.configuration.is_joint());
         let configuration = &status.configuration.configuration;
         self.tally.add("turn");
-        for (name, before, after) in counted(&process.counted, process.driver.counters()) {
+        for (name, before, after) in compared(&counted, &process.counted) {
             self.tally.add_many(name, after - before);
         }
-        process.counted = *process.driver.counters();
         self.tally.add_many("entry: applied", applied.len() as u64);
         self.tally.add_many("entry: truncated", truncated as u64);
         let version = before.map_or(0, |status| status.version);
         if is.role == Role::Leader && status.version > version.max(self.programs.oldest()) {
             self.tally.add("version: raised");
         }
+        let known = before.map(|status| status.configuration.index);
+        let is_changed = known.is_some_and(|known| known < status.configuration.index);
+        let has_appended = is.role == Role::Leader && was.role == Role::Leader && is_changed;
         if is.role == Role::Leader && configuration.is_joint() && !was_joint {
             self.tally.add("change: joint");
         }
-        self.tally.state(&describe(status));
         if is.role != was.role || is.term != was.term {
             match is.role {
                 Role::Leader => self.tally.add("election: won"),
@@ -146,6 +154,10 @@ impl World {
             if was.role == Role::Leader {
                 self.tally.add("election: leader stepped down");
             }
+        }
+        self.count_states(place, states);
+        if has_appended {
+            self.spring(place, server);
         }
         Ok(())
     }
@@ -163,7 +175,7 @@ impl World {
                 Output::Standing(_) | Output::Effect(_) => {}
                 Output::Away(host, job) => {
                     let event = Event::Back(place, server, host, job);
-                    self.between(Duration::ZERO, Duration::from_millis(300), event);
+                    self.between(place, Duration::ZERO, Duration::from_millis(300), event);
                 }
                 Output::Job(_) => unreachable!("the registers live in the driver"),
             }
@@ -173,7 +185,7 @@ impl World {
 }
 
 /// What the tally takes over from the drivers.
-fn counted(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 11] {
+fn compared(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 11] {
     [
         (
             "session: duplicate suppressed",
@@ -227,30 +239,4 @@ fn counted(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 11
             after.snapshot_bytes_sent,
         ),
     ]
-}
-
-/// A server's state, coarsely: what is covered is counted by it.
-fn describe(status: &kontiki_node::driver::Status) -> String {
-    let known = &status.configuration;
-    let purpose = known.configuration.learners.values().next();
-    let voters = known.configuration.voters.len();
-    format!(
-        "{:?} leader={} voters={voters} joint={} committed={} learners={} serving={} \
-         transferring={} term committed={} voter={} behind={}",
-        status.standing.role,
-        status.standing.leader.is_some(),
-        known.configuration.is_joint(),
-        known.committed,
-        match purpose {
-            None => "none",
-            Some(kontiki_raft::Purpose::Stay) => "stay",
-            Some(kontiki_raft::Purpose::Join) => "join",
-            Some(kontiki_raft::Purpose::Replace(_)) => "replace",
-        },
-        status.serving,
-        status.transferring,
-        status.term_committed,
-        known.configuration.is_voter(status.server),
-        status.commit < status.last.index,
-    )
 }

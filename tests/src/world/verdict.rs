@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use kontiki_raft::ServerId;
 
+use super::World;
 use super::requests::{Asker, Question};
-use super::{CLIENTS, Event, World};
+use crate::profile::Profile;
 
 /// Nobody waits longer than this for an answer from a server that lives in a healthy cluster.
 const ANSWER_WITHIN: u64 = Duration::from_secs(8).as_nanos() as u64;
@@ -84,9 +85,11 @@ impl World {
     /// They go on.
     pub fn recall_clients(&mut self) {
         self.clients_work = true;
-        for client in 0..CLIENTS {
-            self.after(Duration::from_millis(10), Event::Client(client, None));
-        }
+    }
+
+    /// Its mixture of faults.
+    pub fn profile(&self) -> &'static Profile {
+        self.profile
     }
 
     /// What the operator does about the survivors of a total loss: it has them stop.

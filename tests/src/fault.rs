@@ -1,0 +1,170 @@
+//! What goes wrong in a run.
+
+/// A fault, or a wish of the operator at an awkward moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Two groups of places do not hear from each other.
+    Partition,
+    /// One of two groups does not hear from the other, which hears it.
+    PartitionOneWay,
+    /// Two places do not hear from each other, and everyone else hears both.
+    PartitionPartial,
+    /// Some links are cut in one direction.
+    OneWay,
+    /// The leader alone is cut off.
+    IsolateLeader,
+    /// As soon as a leader appends a configuration it is cut off, or told to hand over.
+    Ambush,
+    /// A link, or all of a place, goes down and up many times.
+    Flap,
+    /// Messages of some links take long, in one direction.
+    Slow,
+    /// Loss, duplication and delay for a while.
+    Storm,
+    /// A process dies, and with it its memory; a new incarnation starts in its place.
+    Crash,
+    /// The leader's.
+    CrashLeader,
+    /// A process stands still for a while.
+    Pause,
+    /// A process stands still for many election timeouts.
+    LongPause,
+    /// A clock goes at another rate from now on.
+    Drift,
+    /// Connections break and are made anew.
+    Reset,
+    /// Some server is told to campaign.
+    TriggerElection,
+    /// The leader is told to hand over.
+    Transfer,
+    /// Another number of servers is wanted.
+    Scale,
+    /// The operator replaces a server that lives, once or twice, by what it once saw.
+    Mistake,
+    /// Somebody else asks for a change at the same time as the operator.
+    Rush,
+    /// A learner is added that is to stay one.
+    Observe,
+    /// A message of another cluster arrives.
+    Foreign,
+    /// Bytes of an append are flipped on the way.
+    Corrupt,
+    /// A server is replaced by one whose program runs newer versions of the machine.
+    Roll,
+    /// A value in the memory of some server changes.
+    Rot,
+}
+
+use Fault::*;
+
+impl Fault {
+    /// All, as scripts name them.
+    pub const ALL: &[(Self, &str)] = &[
+        (Partition, "partition"),
+        (PartitionOneWay, "partition-one-way"),
+        (PartitionPartial, "partition-partial"),
+        (OneWay, "one-way"),
+        (IsolateLeader, "isolate-leader"),
+        (Ambush, "ambush"),
+        (Flap, "flap"),
+        (Slow, "slow"),
+        (Storm, "storm"),
+        (Crash, "crash"),
+        (CrashLeader, "crash-leader"),
+        (Pause, "pause"),
+        (LongPause, "long-pause"),
+        (Drift, "drift"),
+        (Reset, "reset"),
+        (TriggerElection, "trigger-election"),
+        (Transfer, "transfer"),
+        (Scale, "scale"),
+        (Mistake, "mistake"),
+        (Rush, "rush"),
+        (Observe, "observe"),
+        (Foreign, "foreign"),
+        (Corrupt, "corrupt"),
+        (Roll, "roll"),
+        (Rot, "rot"),
+    ];
+
+    /// As scripts name it.
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.iter().find(|(fault, _)| *fault == self);
+        known.map_or("unnamed", |(_, name)| name)
+    }
+
+    /// The fault of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let known = Self::ALL.iter().find(|(_, known)| *known == name);
+        known.map(|(fault, _)| *fault)
+    }
+
+    /// What a run with this fault counts, by its name in the tally.
+    pub fn counts(self) -> &'static [&'static str] {
+        match self {
+            Partition => &["fault: partition", "message: cut off"],
+            PartitionOneWay => &["fault: partition in one direction"],
+            PartitionPartial => &["fault: partial partition"],
+            OneWay => &["fault: one-way cut"],
+            IsolateLeader => &["fault: leader isolated"],
+            Ambush => &[
+                "fault: leader cut off at a change",
+                "fault: transfer asked for at a change",
+            ],
+            Flap => &["fault: flapping link", "link: down, flapping"],
+            Slow => &["fault: slow in one direction", "message: slow"],
+            Storm => &[
+                "fault: storm",
+                "message: lost",
+                "message: duplicated",
+                "message: held up",
+                "message: reordered",
+            ],
+            Crash => &[
+                "fault: crash",
+                "process: restart as a new incarnation",
+                "message: from a lost incarnation, late",
+                "message: for a lost incarnation",
+                "change: replacement in force",
+                "connection: gone",
+            ],
+            CrashLeader => &["fault: crash of the leader"],
+            Pause => &["fault: pause"],
+            LongPause => &["fault: long pause"],
+            Drift => &["fault: clock changes its rate"],
+            Reset => &["fault: connections reset", "connection: broken"],
+            TriggerElection => &["fault: election triggered"],
+            Transfer => &["fault: transfer asked for", "transfer: done"],
+            Scale => &[
+                "fault: another size wanted",
+                "change: scaled up",
+                "change: scaled down",
+                "change: joint",
+            ],
+            Mistake => &[
+                "fault: a server that lives is replaced",
+                "mistake: of one that is cut off",
+                "mistake: of one that stands still",
+                "mistake: twice",
+                "mistake: by two",
+                "mistake: stale configuration",
+                "change: mistaken replacement in force",
+                "change: refused, stale configuration",
+            ],
+            Rush => &[
+                "fault: two changes at once",
+                "change: refused, another is in flight",
+            ],
+            Observe => &["fault: learner that stays"],
+            Foreign => &["message: of another cluster"],
+            Corrupt => &["message: corrupted"],
+            Roll => &[
+                "fault: server rolled",
+                "version: raised",
+                "change: refused, unsupported version",
+                "learner: held back, lacks the version",
+            ],
+            Rot => &["fault: memory changed", "server: quarantined and replaced"],
+        }
+    }
+}
