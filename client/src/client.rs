@@ -15,12 +15,11 @@ use kontiki_proto::kv::{
 };
 use kontiki_proto::reason;
 use kontiki_proto::v1::data_client::DataClient;
-use kontiki_proto::v1::{
-    Consistency, InSession, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
-};
+use kontiki_proto::v1::{InSession, ReadRequest, ReadResponse, WriteRequest, WriteResponse};
 
 use crate::backoff::Backoff;
 use crate::range::{Range, rest_after};
+use crate::read_mode::ReadMode;
 use crate::router::{Kind, Port, Router};
 use crate::session::{Place, Sessions};
 use crate::watch::Watch;
@@ -173,31 +172,28 @@ impl Client {
         .await
     }
 
-    /// Reads a key; one that is not there is no error. A `Stale` read goes to the endpoints in turn.
+    /// Reads a key; one that is not there is no error. What any server may answer goes to the
+    /// endpoints in turn.
     ///
     /// # Errors
     /// [`Error::Failed`] or [`Error::Invalid`]: a read changes nothing.
     pub async fn get(
         &self,
         key: impl Into<Bytes>,
-        consistency: Consistency,
+        mode: impl Into<ReadMode>,
     ) -> Result<GetResponse, Error> {
+        let mode = mode.into();
         let request = GetRequest {
             key: check_key(key.into())?,
-            consistency: i32::from(consistency),
+            consistency: i32::from(mode.consistency),
+            staleness_milliseconds: mode.staleness_milliseconds,
+            forward: mode.forward,
         };
         let send = |channel| {
             let request = request.clone();
             async move { kv(channel).get(request).await }
         };
-        match consistency {
-            Consistency::Stale => {
-                self.router
-                    .call_any(self.router.options().timeout, Kind::Read, send)
-                    .await
-            }
-            _ => self.router.call(Kind::Read, send).await,
-        }
+        self.ask(mode, send).await
     }
 
     /// As [`Client::get`], from this server only.
@@ -208,11 +204,14 @@ impl Client {
         &self,
         endpoint: &Address,
         key: impl Into<Bytes>,
-        consistency: Consistency,
+        mode: impl Into<ReadMode>,
     ) -> Result<GetResponse, Error> {
+        let mode = mode.into();
         let request = GetRequest {
             key: check_key(key.into())?,
-            consistency: i32::from(consistency),
+            consistency: i32::from(mode.consistency),
+            staleness_milliseconds: mode.staleness_milliseconds,
+            forward: mode.forward,
         };
         self.router
             .call_at(endpoint, Kind::Read, |channel| {
@@ -222,25 +221,25 @@ impl Client {
             .await
     }
 
-    /// Reads a range, page by page. Each page is as fresh as `consistency` says when it is read; the
+    /// Reads a range, page by page. Each page is as fresh as `mode` says when it is read; the
     /// pages together are no snapshot, unless all have the same revision. If `limit` ends the listing
     /// before the range does, the last page has the `continuation` for [`Range::rest`].
-    pub fn range(&self, range: Range, consistency: Consistency) -> Pages {
-        self.pages(None, range, consistency)
+    pub fn range(&self, range: Range, mode: impl Into<ReadMode>) -> Pages {
+        self.pages(None, range, mode.into())
     }
 
     /// As [`Client::range`], from this server only.
-    pub fn range_at(&self, endpoint: &Address, range: Range, consistency: Consistency) -> Pages {
-        self.pages(Some(endpoint.clone()), range, consistency)
+    pub fn range_at(&self, endpoint: &Address, range: Range, mode: impl Into<ReadMode>) -> Pages {
+        self.pages(Some(endpoint.clone()), range, mode.into())
     }
 
-    fn pages(&self, at: Option<Address>, range: Range, consistency: Consistency) -> Pages {
+    fn pages(&self, at: Option<Address>, range: Range, mode: ReadMode) -> Pages {
         let client = self.clone();
         try_unfold(Some(range), move |rest| {
             let (client, at) = (client.clone(), at.clone());
             async move {
                 let Some(rest) = rest else { return Ok(None) };
-                let page = client.page(at.as_ref(), &rest, consistency).await?;
+                let page = client.page(at.as_ref(), &rest, mode).await?;
                 let next = rest_after(rest, &page);
                 Ok(Some((page, next)))
             }
@@ -252,27 +251,37 @@ impl Client {
         &self,
         at: Option<&Address>,
         range: &Range,
-        consistency: Consistency,
+        mode: ReadMode,
     ) -> Result<RangeResponse, Error> {
         let request = RangeRequest {
             start: range.start.clone(),
             end: range.end.clone(),
             limit: u32::try_from(range.limit).unwrap_or(0),
-            consistency: i32::from(consistency),
+            consistency: i32::from(mode.consistency),
             continuation: range.continuation.clone(),
+            staleness_milliseconds: mode.staleness_milliseconds,
+            forward: mode.forward,
         };
         let send = |channel| {
             let request = request.clone();
             async move { kv(channel).range(request).await }
         };
-        match (at, consistency) {
-            (Some(at), _) => self.router.call_at(at, Kind::Read, send).await,
-            (None, Consistency::Stale) => {
-                self.router
-                    .call_any(self.router.options().timeout, Kind::Read, send)
-                    .await
-            }
-            (None, _) => self.router.call(Kind::Read, send).await,
+        match at {
+            Some(at) => self.router.call_at(at, Kind::Read, send).await,
+            None => self.ask(mode, send).await,
+        }
+    }
+
+    /// Asks the leader, or whoever may answer.
+    async fn ask<T, F, Fut>(&self, mode: ReadMode, send: F) -> Result<T, Error>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let timeout = self.router.options().timeout;
+        match mode.is_free() {
+            true => self.router.call_any(timeout, Kind::Read, send).await,
+            false => self.router.call(Kind::Read, send).await,
         }
     }
 
@@ -388,31 +397,27 @@ impl Client {
         }
     }
 
-    /// Asks the machine an opaque query. A `Stale` one goes to the endpoints in turn.
+    /// Asks the machine an opaque query. What any server may answer goes to the endpoints in turn.
     ///
     /// # Errors
     /// [`Error::Failed`]: a read changes nothing.
     pub async fn read(
         &self,
         query: impl Into<Bytes>,
-        consistency: Consistency,
+        mode: impl Into<ReadMode>,
     ) -> Result<ReadResponse, Error> {
+        let mode = mode.into();
         let request = ReadRequest {
             query: query.into(),
-            consistency: i32::from(consistency),
+            consistency: i32::from(mode.consistency),
+            staleness_milliseconds: mode.staleness_milliseconds,
+            forward: mode.forward,
         };
         let send = |channel| {
             let request = request.clone();
             async move { data(channel).read(request).await }
         };
-        match consistency {
-            Consistency::Stale => {
-                self.router
-                    .call_any(self.router.options().timeout, Kind::Read, send)
-                    .await
-            }
-            _ => self.router.call(Kind::Read, send).await,
-        }
+        self.ask(mode, send).await
     }
 
     /// As [`Client::read`], from this server only.
@@ -423,11 +428,14 @@ impl Client {
         &self,
         endpoint: &Address,
         query: impl Into<Bytes>,
-        consistency: Consistency,
+        mode: impl Into<ReadMode>,
     ) -> Result<ReadResponse, Error> {
+        let mode = mode.into();
         let request = ReadRequest {
             query: query.into(),
-            consistency: i32::from(consistency),
+            consistency: i32::from(mode.consistency),
+            staleness_milliseconds: mode.staleness_milliseconds,
+            forward: mode.forward,
         };
         self.router
             .call_at(endpoint, Kind::Read, |channel| {

@@ -101,6 +101,7 @@ impl Calls for Real {
         let request = ReadRequest {
             query: query.to_vec().into(),
             consistency: i32::from(how),
+            ..ReadRequest::default()
         };
         let answer = data(client).await?.read(request).await;
         let answer = answer

@@ -44,6 +44,7 @@ impl Pair {
                 unapplied_bytes_max: 1 << 20,
                 state_bytes_max: None,
                 dirty_read: true,
+                lease_reads: false,
                 snapshots: SnapshotSettings::default(),
                 sessions: kontiki_node::Config::default().sessions.bounds(),
                 checkpoint: CheckpointConfig {

@@ -21,6 +21,7 @@ fn heartbeat(cluster: u64, from: u64, to: u64) -> PeerMessage {
         term: 1000,
         commit: 0,
         round: 1,
+        beat: None,
     };
     PeerMessage {
         cluster,

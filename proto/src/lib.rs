@@ -106,6 +106,10 @@ pub mod reason {
     pub const QUARANTINED: &str = "QUARANTINED";
     /// This server is set to answer no stale reads (ExRaft's `dirty_read: false`).
     pub const DIRTY_READ_DISABLED: &str = "DIRTY_READ_DISABLED";
+    /// The server is too old for a read of bounded staleness; another may not be, or it later.
+    pub const TOO_STALE: &str = "TOO_STALE";
+    /// The server has promised its vote to the leader, for reads under a lease: it begins no election.
+    pub const PROMISED: &str = "PROMISED";
     /// A server does not run a version of the machine that is needed.
     pub const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
     /// The servers' states differ, and no majority agrees: no write is accepted.
@@ -133,4 +137,8 @@ pub mod metadata {
     pub const COMPLETE_REVISION: &str = "complete_revision";
     /// The oldest revision that can be watched at this server.
     pub const OLDEST_REVISION: &str = "oldest_revision";
+    /// With `TOO_STALE`: how old the answer may be.
+    pub const STALENESS_MILLISECONDS: &str = "staleness_milliseconds";
+    /// With `TOO_STALE`: how old the server is at most, if it knows.
+    pub const AGE_MILLISECONDS: &str = "age_milliseconds";
 }

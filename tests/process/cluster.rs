@@ -112,6 +112,7 @@ pub async fn get(node: &Node, key: &str) -> Result<Option<String>, Status> {
     let request = GetRequest {
         key: key.to_owned().into(),
         consistency: kontiki_proto::v1::Consistency::Linearizable.into(),
+        ..GetRequest::default()
     };
     let mut kv = KvClient::new(channel(&node.client));
     let answer = kv.get(request).await?.into_inner();

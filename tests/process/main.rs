@@ -205,6 +205,7 @@ async fn messages_of_another_cluster_are_dropped_and_counted() {
         term: before.term + 1000,
         commit: 0,
         round: 1,
+        beat: None,
     }));
     let stream = open_stream_of(vec![hello, heartbeat]);
     let mut peer = PeerClient::new(channel(&node.peer));

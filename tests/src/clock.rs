@@ -1,12 +1,9 @@
 //! The clock of a server: monotonic, with an origin and a rate of its own.
 
-use kontiki_raft::Time;
+use kontiki_raft::{CLOCK_DRIFT_PPM_MAX, Time};
 
 use crate::rng::Rng;
 
-/// A server's clock runs fast or slow by at most this much: 20,000 ppm (2 %), a hundred times what
-/// quartz does.
-const DRIFT_PPM_MAX: u64 = 20_000;
 const MILLION: u128 = 1_000_000;
 
 /// Converts between the simulator's time and a server's. Its rate may change, as a disciplined clock's
@@ -65,10 +62,10 @@ impl Clock {
 fn draw_rate(rng: &mut Rng) -> u64 {
     let drift = match rng.below(4) {
         0 => 0,
-        1 => 2 * DRIFT_PPM_MAX,
-        _ => rng.below(2 * DRIFT_PPM_MAX + 1),
+        1 => 2 * CLOCK_DRIFT_PPM_MAX,
+        _ => rng.below(2 * CLOCK_DRIFT_PPM_MAX + 1),
     };
-    1_000_000 - DRIFT_PPM_MAX + drift
+    1_000_000 - CLOCK_DRIFT_PPM_MAX + drift
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ impl Dialect for Kv {
             Operation::Get => encode(&GetRequest {
                 key: key.clone(),
                 consistency: v1::Consistency::Linearizable.into(),
+                ..GetRequest::default()
             }),
         }
     }

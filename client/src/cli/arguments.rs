@@ -123,12 +123,29 @@ pub struct Put {
     pub once: bool,
 }
 
+/// How fresh an answer must be; without any of these the leader answers, linearizably.
+#[derive(Debug, Args)]
+pub struct Fresh {
+    /// What any one server has applied, however old
+    #[arg(long, conflicts_with_all = ["lease", "max_staleness", "any_server"])]
+    pub stale: bool,
+    /// From the leader, under its lease if it has one: as fresh as long as clocks run fast or slow by at
+    /// most 2 %
+    #[arg(long, conflicts_with = "max_staleness")]
+    pub lease: bool,
+    /// From any server that lacks no write older than this many milliseconds
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_staleness: Option<u32>,
+    /// From any server: one that cannot tell by itself asks the leader how far it must be
+    #[arg(long)]
+    pub any_server: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Get {
     pub key: OsString,
-    /// What any one server has applied, however old
-    #[arg(long)]
-    pub stale: bool,
+    #[command(flatten)]
+    pub fresh: Fresh,
     /// Print the value's bytes as they are and nothing else, whatever --output
     #[arg(long)]
     pub raw: bool,
@@ -161,9 +178,8 @@ pub struct Range {
     #[arg(long = "continue", value_name = "TOKEN",
           conflicts_with_all = ["start", "end", "prefix"])]
     pub continuation: Option<String>,
-    /// What any one server has applied, however old
-    #[arg(long)]
-    pub stale: bool,
+    #[command(flatten)]
+    pub fresh: Fresh,
 }
 
 /// In a table a change is a line: revision, `put` or `delete`, key, value, with tabs between. In json it
@@ -199,9 +215,8 @@ pub struct Read {
     /// QUERY is hexadecimal digits, and so is the reply
     #[arg(long)]
     pub hex: bool,
-    /// What any one server has applied, however old
-    #[arg(long)]
-    pub stale: bool,
+    #[command(flatten)]
+    pub fresh: Fresh,
 }
 
 #[derive(Debug, Args)]

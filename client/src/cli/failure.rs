@@ -135,6 +135,10 @@ fn advice(error: &Error) -> Option<&'static str> {
             "another change is in flight; see `kontiki members`, and ask again when it is done"
         }
         reason::DIRTY_READ_DISABLED => "read without --stale",
+        reason::TOO_STALE => "allow more with --max-staleness, or add --any-server",
+        reason::PROMISED => {
+            "its leader holds a lease: use `kontiki transfer-leadership`, or try again once it is gone"
+        }
         reason::NOT_A_VOTER => "see who votes with `kontiki members`",
         reason::LAST_SERVER => "add another server first",
         reason::BELOW_MIN_MAJORITY => {

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
 
 use kontiki_client::proto::kv::KeyValue;
-use kontiki_client::{Client, Consistency};
+use kontiki_client::{Client, Consistency, ReadMode};
 
-use super::arguments::{Delete, Get, Put, Range, Read, Write};
+use super::arguments::{Delete, Fresh, Get, Put, Range, Read, Write};
 use super::bytes::{escape, from_hex, set, to_hex};
 use super::failure::Failure;
 use super::shown::{Shown, table};
@@ -58,7 +59,7 @@ fn mismatch(key: &[u8], wanted: u64, current: Option<KeyValue>, revision: u64) -
 
 pub async fn get(client: &Client, get: Get) -> Result<Shown, Failure> {
     let key = get.key.into_vec();
-    let answer = client.get(key.clone(), consistency(get.stale)).await?;
+    let answer = client.get(key.clone(), read_mode(&get.fresh)).await?;
     let Some(found) = answer.kv.filter(|_| answer.found) else {
         return Err(Failure::NotFound { key: escape(&key) });
     };
@@ -92,7 +93,7 @@ pub async fn delete(client: &Client, delete: Delete) -> Result<Shown, Failure> {
 }
 
 pub async fn range(client: &Client, range: Range) -> Result<Shown, Failure> {
-    let consistency = consistency(range.stale);
+    let mode = read_mode(&range.fresh);
     let keys = match (range.prefix, range.continuation) {
         (Some(prefix), _) => kontiki_client::Range::prefix(prefix.into_vec()),
         (None, Some(token)) => {
@@ -108,7 +109,7 @@ pub async fn range(client: &Client, range: Range) -> Result<Shown, Failure> {
         limit: range.limit,
         ..keys
     };
-    let mut pages = client.range(asked, consistency);
+    let mut pages = client.range(asked, mode);
     let (mut rows, mut kvs, mut revision) = (Vec::new(), Vec::new(), 0);
     let mut continuation = String::new();
     while let Some(page) = pages.try_next().await? {
@@ -148,7 +149,7 @@ pub async fn write(client: &Client, write: Write) -> Result<Shown, Failure> {
 
 pub async fn read(client: &Client, read: Read) -> Result<Shown, Failure> {
     let query = command_bytes(read.query, read.hex)?;
-    let answer = client.read(query, consistency(read.stale)).await?;
+    let answer = client.read(query, read_mode(&read.fresh)).await?;
     let mut value = reply(&answer.reply, read.hex);
     value.insert("applied".to_owned(), answer.applied.into());
     Ok(Shown::new(
@@ -162,11 +163,16 @@ async fn close_session(client: &Client) {
     let _ = client.close_session().await;
 }
 
-fn consistency(stale: bool) -> Consistency {
-    if stale {
-        Consistency::Stale
-    } else {
-        Consistency::Linearizable
+fn read_mode(fresh: &Fresh) -> ReadMode {
+    let mode = match fresh.max_staleness {
+        Some(milliseconds) => ReadMode::bounded(Duration::from_millis(milliseconds.into())),
+        None if fresh.stale => Consistency::Stale.into(),
+        None if fresh.lease => Consistency::Lease.into(),
+        None => Consistency::Linearizable.into(),
+    };
+    match fresh.any_server {
+        true => mode.by_any_server(),
+        false => mode,
     }
 }
 

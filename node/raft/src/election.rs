@@ -16,9 +16,21 @@ use crate::types::{ServerId, Term, Time};
 /// and less than it takes until the other asks again.
 const HEADWAY: u32 = 4;
 
+/// Why a server campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A quorum would vote for it.
+    PreVotes,
+    /// It was asked to, by whoever may (ExRaft's `trigger_election`).
+    Asked,
+    /// The leader of this term told it to.
+    Released(Term),
+}
+
 impl Raft {
     /// Campaigns at once, whatever the leader says (ExRaft's `trigger_election`); voters honour it
-    /// although they have a leader. A leader campaigns anew. A no-op on a candidate.
+    /// although they have a leader. A leader campaigns anew. A no-op on a candidate. Refused while this
+    /// server has promised its vote to the leader: that can hand over, or campaign anew itself.
     pub fn trigger_election(&mut self, now: Time) -> Result<(), Refused> {
         if !self.is_voter() {
             return Err(Refused::NotAVoter(self.id));
@@ -26,19 +38,34 @@ impl Raft {
         if self.is_retired {
             return Err(Refused::Retired);
         }
-        if !matches!(self.state, State::Candidate(_)) {
-            self.campaign(now, true);
+        if matches!(self.state, State::Candidate(_)) {
+            return Ok(());
         }
+        if let Some(wait) = self.is_bound(now, self.id, None) {
+            return Err(Refused::Promised(wait));
+        }
+        self.campaign(now, Cause::Asked);
         Ok(())
     }
 
     pub(crate) fn on_election_timeout(&mut self, now: Time) {
+        if let Some(wait) = self.is_bound(now, self.id, None)
+            && let State::Follower(follower) = &mut self.state
+        {
+            // It suspects the leader, and has promised it not to vote: not even for itself.
+            let apart = self
+                .random
+                .between(Duration::ZERO, self.config.heartbeat / 2);
+            follower.election_due = now + wait + apart;
+            return;
+        }
         if self.may_campaign() && self.config.election_priority > 0 {
             self.pre_campaign(now);
         } else if let State::Follower(follower) = &mut self.state {
             // Only a voter campaigns, and none of priority 0; a leader that went silent is a leader no longer.
             follower.leader = None;
             follower.election_due = Time::NEVER;
+            self.fail_reads();
         } else {
             self.become_follower(now, self.term, None);
         }
@@ -55,6 +82,7 @@ impl Raft {
             State::Leader(_) => false,
         };
         // A suspect's voters may not have noticed yet: ask again soon.
+        self.fail_reads();
         let heartbeat = self.config.heartbeat;
         let pause = match is_urgent {
             true => self.random.between(heartbeat, 2 * heartbeat),
@@ -66,11 +94,12 @@ impl Raft {
             last: self.log.last(),
             pre: true,
             forced: false,
+            released: None,
         });
         self.count_votes(now);
     }
 
-    pub(crate) fn campaign(&mut self, now: Time, is_forced: bool) {
+    pub(crate) fn campaign(&mut self, now: Time, cause: Cause) {
         self.fail_reads();
         self.enter_term(self.term.next());
         self.vote = Some(self.id);
@@ -80,7 +109,11 @@ impl Raft {
             term: self.term,
             last: self.log.last(),
             pre: false,
-            forced: is_forced,
+            forced: cause != Cause::PreVotes,
+            released: match cause {
+                Cause::Released(term) => Some(term),
+                Cause::PreVotes | Cause::Asked => None,
+            },
         });
         self.count_votes(now);
     }
@@ -112,7 +145,8 @@ impl Raft {
     }
 
     pub(crate) fn on_vote(&mut self, now: Time, from: ServerId, vote: Vote) {
-        let is_granted = if self.is_loyal(now, &vote) {
+        let is_bound = self.is_bound(now, from, vote.released).is_some();
+        let is_granted = if is_bound || self.is_loyal(now, &vote) {
             false
         } else if vote.pre {
             vote.term > self.term
@@ -214,7 +248,7 @@ impl Raft {
             .reached(|voter| votes.get(&voter) == Some(&true))
         {
             return match self.state {
-                State::PreCandidate(_) => self.campaign(now, false),
+                State::PreCandidate(_) => self.campaign(now, Cause::PreVotes),
                 _ => self.become_leader(now),
             };
         }
@@ -248,6 +282,7 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
             handover: Handover::new(now, &self.config),
+            has_released: false,
             snapshots: 0,
         }));
         self.track_members(now);

@@ -23,7 +23,10 @@
 //!    [`Raft::snapshot_started`], and send it in pieces for as long as [`Raft::snapshot_for`] says so.
 //!    Assemble the pieces that [`Raft::wants_snapshot`], acknowledge each, verify the whole, restore
 //!    the state, and tell [`Raft::install_snapshot`].
-//! 9. Never start a server with a [`ServerId`] whose log and vote are lost.
+//! 9. Never start a server with a [`ServerId`] whose log and vote are lost. Started with durable ones
+//!    it may have promised its vote away: call [`Raft::hold_votes`] first.
+//! 10. Say by [`Raft::set_lease_reads`] what the log says of leases, once that is applied. Take in what
+//!    is asked before the clock is read for [`Raft::tick`]: a lease is judged by that time.
 //!
 //! ```
 //! use kontiki_raft::*;
@@ -55,7 +58,7 @@
 //! # Where what is
 //!
 //! `raft` the state, the inputs, the end of a turn; `view` what others may see; `election`, `replication`, `membership`,
-//! `reads`, `transfer`, `snapshot` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
+//! `reads`, `follower_reads`, `freshness`, `lease`, `transfer`, `snapshot` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
 //! that know no messages; `invariant` what always holds.
 //!
 //! # Caveats
@@ -64,15 +67,19 @@
 //! - Votes and terms are persistent only as far as the server itself: an incarnation that loses its
 //!   memory must never come back under the same id (duty 9). A durable driver needs an output that
 //!   says when they change, which comes with durable storage.
-//! - Reads confirm leadership by a round of heartbeats; leases (thesis section 6.4.1) are not
-//!   implemented, so nothing depends on clocks but liveness.
+//! - Reads confirm leadership by a round of heartbeats. Only reads under a lease (thesis section 6.4.1)
+//!   and the age of bounded ones depend on clocks: each may run fast or slow by at most
+//!   [`CLOCK_DRIFT_PPM_MAX`].
 
 #![deny(missing_docs)]
 
 mod config;
 mod configuration;
 mod election;
+mod follower_reads;
+mod freshness;
 mod invariant;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -92,11 +99,13 @@ mod view;
 
 pub use config::{Config, ELECTION_PRIORITY_MAX};
 pub use configuration::{Configuration, Purpose};
+pub use lease::CLOCK_DRIFT_PPM_MAX;
 pub use log::{EntryKind, EntryMeta, LogChange};
 pub use membership::{ChangeRequest, SERVERS_MAX};
 pub use message::{
-    Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message, SnapshotAck, SnapshotChunk,
-    SnapshotId, SnapshotOutcome, TimeoutNow, Vote, VoteReply,
+    Append, AppendAck, AppendOutcome, Beat, BeatAck, Freshness, Heartbeat, HeartbeatAck, Message,
+    ReadIndex, ReadIndexReply, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome, TimeoutNow,
+    Vote, VoteReply,
 };
 pub use output::{Output, ReadId, Refused};
 pub use raft::Raft;

@@ -3,7 +3,9 @@
 //! A message names a range of the log, never entries: payloads are the driver's, which encodes the
 //! range when it sends, and on receipt hands the entries' metadata in beside the message.
 
-use crate::types::{Index, LogId, Term};
+use std::time::Duration;
+
+use crate::types::{Index, LogId, Term, Time};
 
 /// One message. Its cluster, sender and addressee are on the envelope, which the driver checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub enum Message {
     SnapshotChunk(SnapshotChunk),
     /// Its answer.
     SnapshotAck(SnapshotAck),
+    /// Through which index must be applied what a read is answered from?
+    ReadIndex(ReadIndex),
+    /// Its answer.
+    ReadIndexReply(ReadIndexReply),
 }
 
 impl Message {
@@ -33,7 +39,11 @@ impl Message {
     pub fn is_reply(&self) -> bool {
         matches!(
             self,
-            Self::VoteReply(_) | Self::AppendAck(_) | Self::HeartbeatAck(_) | Self::SnapshotAck(_)
+            Self::VoteReply(_)
+                | Self::AppendAck(_)
+                | Self::HeartbeatAck(_)
+                | Self::SnapshotAck(_)
+                | Self::ReadIndexReply(_)
         )
     }
 
@@ -61,6 +71,9 @@ pub struct Vote {
     /// To be honoured although the voter has a leader: a transfer (thesis section 3.10) or
     /// `trigger_election`.
     pub forced: bool,
+    /// The leader of this term told the candidate to campaign: it serves no read under a lease any
+    /// more, and needs nobody to keep a promise that was made to it in that term.
+    pub released: Option<Term>,
 }
 
 /// Answer to [`Vote`].
@@ -120,6 +133,30 @@ pub struct Heartbeat {
     pub commit: Index,
     /// Grows with every round that the leader starts in its term; echoed.
     pub round: u64,
+    /// With those that are sent to everyone, in time; a round between them that confirms leadership
+    /// for reads has none.
+    pub beat: Option<Beat>,
+}
+
+/// What the regular heartbeats carry beside: what bounded staleness and leases are reckoned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// When it was sent, by the leader's clock; echoed.
+    pub sent: Time,
+    /// The addressee is asked to promise no vote to anyone else for so long; zero: it is not.
+    pub lease: Duration,
+    /// How fresh the addressee is, once it has committed what this names.
+    pub fresh: Option<Freshness>,
+}
+
+/// A server that has applied everything through `index` reflects all that was committed, anywhere,
+/// before `as_of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// By the clock of the server that it is about.
+    pub as_of: Time,
+    /// How far it must have applied.
+    pub index: Index,
 }
 
 /// Answer to [`Heartbeat`].
@@ -129,6 +166,37 @@ pub struct HeartbeatAck {
     pub term: Term,
     /// Round of the heartbeat; 0, which is none, if that was of an older term than the follower's.
     pub round: u64,
+    /// Answers [`Heartbeat::beat`]; `None` if that was of an older term.
+    pub beat: Option<BeatAck>,
+}
+
+/// Answer to [`Beat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeatAck {
+    /// [`Beat::sent`].
+    pub sent: Time,
+    /// When it was answered, by the follower's clock.
+    pub at: Time,
+    /// The follower promises to vote for nobody else for so long from `at`; zero: it promises
+    /// nothing.
+    pub promise: Duration,
+}
+
+/// A server that does not lead asks the leader for a read index (thesis section 6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndex {
+    /// Never used again by the incarnation that asks (etcd #20418).
+    pub id: u64,
+}
+
+/// Answer to [`ReadIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndexReply {
+    /// Of the question.
+    pub id: u64,
+    /// The leader's commit index at a moment after it was asked at which it led; `None` if it does
+    /// not lead, or lost its quorum.
+    pub index: Option<Index>,
 }
 
 /// The leader asks the addressee to campaign at once (thesis section 3.10).

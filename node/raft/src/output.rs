@@ -1,5 +1,7 @@
 //! What the engine wants done or answered.
 
+use std::time::Duration;
+
 use crate::message::Message;
 use crate::types::{Index, ServerId};
 
@@ -77,4 +79,6 @@ pub enum Refused {
     NotAVoter(ServerId),
     /// This server never campaigns again.
     Retired,
+    /// It has promised its vote to the leader for so long, for reads under a lease.
+    Promised(Duration),
 }

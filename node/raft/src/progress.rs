@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::message::SnapshotId;
+use crate::lease::lease_end;
+use crate::message::{BeatAck, SnapshotId};
 use crate::transfer::Eligibility;
 use crate::types::{Index, Time};
 
@@ -56,6 +57,12 @@ pub(crate) struct Progress {
     pub(crate) heard: Option<Time>,
     /// Highest heartbeat round that it has echoed.
     pub(crate) round: u64,
+    /// When the last regular heartbeat was sent that it has echoed.
+    pub(crate) echoed: Time,
+    /// What it has promised holds until then, by the leader's clock.
+    pub(crate) leased_until: Time,
+    /// Its clock when it answered one, and this leader's when that was heard.
+    pub(crate) clock: Option<(Time, Time)>,
     /// Its connection is not known to be down.
     pub(crate) reachable: bool,
     /// What it says of itself; `None` before it said anything.
@@ -78,6 +85,9 @@ impl Progress {
             inflight_bytes: 0,
             heard: None,
             round: 0,
+            echoed: Time(0),
+            leased_until: Time(0),
+            clock: None,
             reachable: true,
             eligibility: None,
             catch_up: None,
@@ -90,6 +100,19 @@ impl Progress {
     pub(crate) fn on_sign_of_life(&mut self, now: Time) {
         self.heard = Some(now);
         self.reachable = true;
+    }
+
+    /// It answered a regular heartbeat.
+    pub(crate) fn on_beat(&mut self, now: Time, beat: BeatAck) {
+        if beat.sent > now {
+            return; // not what a server sends
+        }
+        self.echoed = self.echoed.max(beat.sent);
+        let lease_end = lease_end(beat.sent, beat.promise);
+        self.leased_until = self.leased_until.max(lease_end);
+        if self.clock.is_none_or(|(at, _)| at < beat.at) {
+            self.clock = Some((beat.at, now));
+        }
     }
 
     /// `base` is the end of what is compacted: a server that waits for a snapshot needs none any

@@ -34,12 +34,17 @@ impl<'a> Quorum<'a> {
 
     /// The highest index that a quorum of every half holds; 0 if none does.
     pub(crate) fn committed(&self, matched: impl Fn(ServerId) -> Index) -> Index {
+        self.agreed(matched)
+    }
+
+    /// The highest value that a quorum of every half has reached; the least of all if none has.
+    pub(crate) fn agreed<T: Copy + Default + Ord>(&self, reached: impl Fn(ServerId) -> T) -> T {
         self.configuration
             .halves()
             .map(|half| {
-                let mut indexes: Vec<Index> = half.iter().map(|voter| matched(*voter)).collect();
-                indexes.sort_unstable_by(|a, b| b.cmp(a));
-                indexes
+                let mut values: Vec<T> = half.iter().map(|voter| reached(*voter)).collect();
+                values.sort_unstable_by(|a, b| b.cmp(a));
+                values
                     .get(self.needed(half) - 1)
                     .copied()
                     .unwrap_or_default()

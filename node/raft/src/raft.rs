@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::{Config, ELECTION_PRIORITY_MAX};
 use crate::configuration::Configuration;
+use crate::follower_reads::FollowerReads;
+use crate::freshness::Known;
+use crate::lease::Promise;
 use crate::log::{EntryKind, EntryMeta, Log, LogChange};
 use crate::message::Message;
 use crate::output::{Output, Refused};
@@ -39,6 +42,13 @@ pub struct Raft {
     pub(crate) state: State,
     /// It votes and stores, and never campaigns or leads again.
     pub(crate) is_retired: bool,
+    /// The log says that reads under a lease are on.
+    pub(crate) lease_reads: bool,
+    /// Outlives terms. Invariant: while it holds, no vote is given against it.
+    pub(crate) promise: Option<Promise>,
+    pub(crate) freshness: Known,
+    /// The last id of a question for a read index. Invariant: only grows, whatever becomes of terms.
+    pub(crate) read_index_last: u64,
     pub(crate) log_changes: Vec<LogChange>,
     pub(crate) outputs: Vec<Output>,
 }
@@ -62,6 +72,7 @@ pub(crate) struct Follower {
     pub(crate) ack_due: bool,
     /// The leader's process seems to be gone; anything from it clears this.
     pub(crate) is_suspicious: bool,
+    pub(crate) reads: FollowerReads,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +97,9 @@ pub(crate) struct Leader {
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) handover: Handover,
+    /// It has told another server to campaign: it serves no read under a lease in this term any more.
+    /// Invariant: never cleared.
+    pub(crate) has_released: bool,
     /// Snapshots begun in this term.
     pub(crate) snapshots: u64,
 }
@@ -116,6 +130,7 @@ impl Raft {
             election_due: now + timeout,
             ack_due: false,
             is_suspicious: false,
+            reads: FollowerReads::default(),
         };
         Self {
             id,
@@ -130,6 +145,10 @@ impl Raft {
             generation: 0,
             state: State::Follower(follower),
             is_retired: false,
+            lease_reads: false,
+            promise: None,
+            freshness: Known::default(),
+            read_index_last: 0,
             log_changes: Vec::new(),
             outputs: Vec::new(),
         }
@@ -197,6 +216,8 @@ impl Raft {
             Message::TimeoutNow(request) => self.on_timeout_now(now, from, request),
             Message::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk),
             Message::SnapshotAck(ack) => self.on_snapshot_ack(now, from, ack),
+            Message::ReadIndex(asked) => self.on_read_index(now, from, asked),
+            Message::ReadIndexReply(reply) => self.on_read_index_reply(from, reply),
         }
     }
 
@@ -330,8 +351,13 @@ impl Raft {
         self.assert_invariants();
         let due = match &self.state {
             State::Leader(_) => self.lead(now),
-            State::Follower(follower) if self.may_campaign() => follower.election_due,
-            State::Follower(_) => Time::NEVER,
+            State::Follower(follower) => {
+                let due = match self.may_campaign() {
+                    true => follower.election_due,
+                    false => Time::NEVER,
+                };
+                due.min(self.ask_read_index(now))
+            }
             State::PreCandidate(candidacy) | State::Candidate(candidacy) => candidacy.retry_due,
         };
         outputs.append(&mut self.outputs);
@@ -423,6 +449,7 @@ impl Raft {
             election_due: now + timeout,
             ack_due: false,
             is_suspicious: false,
+            reads: FollowerReads::default(),
         });
     }
 

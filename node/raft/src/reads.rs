@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::message::{Beat, Message, ReadIndexReply};
 use crate::output::{Output, ReadId, Refused};
 use crate::quorum::Quorum;
 use crate::raft::{Raft, State};
@@ -15,10 +16,33 @@ use crate::types::{Index, ServerId, Time};
 pub(crate) struct Reads {
     /// The last round begun.
     round: u64,
-    waiting: Vec<ReadId>,
+    waiting: Vec<Reader>,
     flight: Option<Flight>,
     /// Which voters are asked first; moves on with every round.
     rotation: usize,
+}
+
+/// Who waits for a confirmation of leadership.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader {
+    /// A read of this server's.
+    Here(ReadId),
+    /// Another server, which answers the reads behind its question by itself.
+    There { server: ServerId, id: u64 },
+}
+
+impl Reader {
+    /// What it is told: the index, or that there is none.
+    fn answer(self, index: Option<Index>) -> Output {
+        match (self, index) {
+            (Self::Here(id), Some(index)) => Output::ReadReady { id, index },
+            (Self::Here(id), None) => Output::ReadFailed { id },
+            (Self::There { server, id }, index) => Output::Send {
+                to: server,
+                message: Message::ReadIndexReply(ReadIndexReply { id, index }),
+            },
+        }
+    }
 }
 
 /// Reads that wait for one round.
@@ -27,7 +51,7 @@ struct Flight {
     round: u64,
     /// The commit index when the round began.
     index: Index,
-    ids: Vec<ReadId>,
+    readers: Vec<Reader>,
     began: Time,
     /// Everyone has been asked, not only the smallest quorum.
     is_wide: bool,
@@ -35,15 +59,19 @@ struct Flight {
 }
 
 impl Reads {
-    pub(crate) fn push(&mut self, id: ReadId, max: usize) -> Result<(), Refused> {
-        let held = self.waiting.len() + self.flight.as_ref().map_or(0, |flight| flight.ids.len());
+    pub(crate) fn push(&mut self, reader: Reader, max: usize) -> Result<(), Refused> {
+        let held = self.waiting.len()
+            + self
+                .flight
+                .as_ref()
+                .map_or(0, |flight| flight.readers.len());
         if held >= max {
             return Err(Refused::Full {
                 what: "queue of reads",
                 max,
             });
         }
-        self.waiting.push(id);
+        self.waiting.push(reader);
         Ok(())
     }
 
@@ -65,7 +93,7 @@ impl Reads {
         self.flight = Some(Flight {
             round: self.round,
             index,
-            ids: std::mem::take(&mut self.waiting),
+            readers: std::mem::take(&mut self.waiting),
             began: now,
             is_wide: false,
             asked: BTreeSet::new(),
@@ -82,7 +110,7 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else {
             unreachable!("checked above")
         };
-        leader.reads.push(id, max)
+        leader.reads.push(Reader::Here(id), max)
     }
 
     /// Answers the reads whose round a quorum has echoed, and begins the next round.
@@ -116,11 +144,10 @@ impl Raft {
         };
         if quorum.reached(has_echoed) {
             let flight = leader.reads.flight.take().expect("looked at above");
-            let ready = flight.ids.into_iter().map(|id| Output::ReadReady {
-                id,
-                index: flight.index,
-            });
-            self.outputs.extend(ready);
+            let index = Some(flight.index);
+            let ready = flight.readers.into_iter();
+            self.outputs
+                .extend(ready.map(|reader| reader.answer(index)));
         }
     }
 
@@ -136,9 +163,16 @@ impl Raft {
             leader.heartbeat_due = now + heartbeat;
             let round = leader.reads.next_round_for_all();
             let servers: Vec<ServerId> = leader.progress.keys().copied().collect();
-            servers
-                .into_iter()
-                .for_each(|server| self.send_heartbeat(server, round));
+            let lease = self.lease_asked();
+            for server in servers {
+                let fresh = self.freshness_of(now, server);
+                let beat = Beat {
+                    sent: now,
+                    lease,
+                    fresh,
+                };
+                self.send_heartbeat(server, round, Some(beat));
+            }
             return now + heartbeat;
         }
         let heartbeat_due = leader.heartbeat_due;
@@ -171,7 +205,7 @@ impl Raft {
         }
         asked
             .into_iter()
-            .for_each(|server| self.send_heartbeat(server, round));
+            .for_each(|server| self.send_heartbeat(server, round, None));
         heartbeat_due.min(widen_due)
     }
 
@@ -200,16 +234,21 @@ impl Raft {
         voters
     }
 
-    /// Leadership ends: nothing that waits was confirmed.
+    /// Leadership ends, here or where it was asked for: nothing that waits was confirmed.
     pub(crate) fn fail_reads(&mut self) {
-        let State::Leader(leader) = &mut self.state else {
-            return;
-        };
-        let reads = std::mem::take(&mut leader.reads);
-        let flying = reads.flight.into_iter().flat_map(|flight| flight.ids);
-        let failed = flying
-            .chain(reads.waiting)
-            .map(|id| Output::ReadFailed { id });
-        self.outputs.extend(failed);
+        match &mut self.state {
+            State::Leader(leader) => {
+                let reads = std::mem::take(&mut leader.reads);
+                let flying = reads.flight.into_iter().flat_map(|flight| flight.readers);
+                let readers = flying.chain(reads.waiting);
+                self.outputs
+                    .extend(readers.map(|reader| reader.answer(None)));
+            }
+            State::Follower(follower) => {
+                let failed = follower.reads.take().map(|id| Output::ReadFailed { id });
+                self.outputs.extend(failed);
+            }
+            State::PreCandidate(_) | State::Candidate(_) => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::log::{EntryMeta, Log, LogChange};
-use crate::message::{Append, AppendAck, AppendOutcome, Heartbeat, HeartbeatAck, Message};
+use crate::message::{Append, AppendAck, AppendOutcome, Beat, Heartbeat, HeartbeatAck, Message};
 use crate::progress::{Flow, Progress};
 use crate::raft::{Raft, State};
 use crate::types::{Index, LogId, ServerId, Term, Time};
@@ -140,14 +140,18 @@ impl Raft {
             term,
             commit,
             round,
+            beat,
         } = heartbeat;
-        let round = if self.follow(now, from, term) {
+        let (round, beat) = if self.follow(now, from, term) {
             self.follow_commit(commit);
-            round
+            if let Some(fresh) = beat.and_then(|beat| beat.fresh) {
+                self.learn_freshness(fresh);
+            }
+            (round, beat.map(|beat| self.answer_beat(now, from, beat)))
         } else if term >= self.term {
             return;
         } else {
-            0
+            (0, None)
         };
         // To a deposed leader this tells the term, and no round: it may lead that term by now, and
         // take a number of the old one for a round of the new.
@@ -156,6 +160,7 @@ impl Raft {
             Message::HeartbeatAck(HeartbeatAck {
                 term: self.term,
                 round,
+                beat,
             }),
         );
     }
@@ -213,6 +218,9 @@ impl Raft {
             return;
         };
         progress.round = progress.round.max(ack.round);
+        if let Some(beat) = ack.beat {
+            progress.on_beat(now, beat);
+        }
     }
 
     /// Commits what a quorum holds, if that reaches an entry of this term (paper section 5.4.2).
@@ -299,7 +307,7 @@ impl Raft {
         due
     }
 
-    pub(crate) fn send_heartbeat(&mut self, to: ServerId, round: u64) {
+    pub(crate) fn send_heartbeat(&mut self, to: ServerId, round: u64, beat: Option<Beat>) {
         let State::Leader(leader) = &self.state else {
             return;
         };
@@ -311,6 +319,7 @@ impl Raft {
             term: self.term,
             commit,
             round,
+            beat,
         };
         self.send(to, Message::Heartbeat(heartbeat));
     }

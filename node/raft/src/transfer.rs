@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Config, ELECTION_PRIORITY_MAX};
+use crate::election::Cause;
 use crate::message::{Message, TimeoutNow};
 use crate::output::Refused;
 use crate::progress::Progress;
@@ -204,6 +205,7 @@ impl Raft {
             .is_none_or(|sent| now >= sent + self.config.heartbeat);
         if is_complete && is_due {
             transfer.sent = Some(now);
+            leader.has_released = true;
             let target = transfer.target;
             self.send(
                 target,
@@ -229,8 +231,9 @@ impl Raft {
         if self.follow(now, from, request.term)
             && self.may_campaign()
             && self.log.contains(request.last)
+            && self.is_bound(now, self.id, Some(request.term)).is_none()
         {
-            self.campaign(now, true);
+            self.campaign(now, Cause::Released(request.term));
         }
     }
 

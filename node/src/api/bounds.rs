@@ -1,8 +1,11 @@
 //! Bounds of what clients may ask.
 
-use kontiki_proto::v1::InSession;
+use std::time::Duration;
+
+use kontiki_proto::v1::{Consistency, InSession};
 
 use super::error::ApiError;
+use crate::driver::ReadMode;
 use crate::host::{SessionId, Stamp};
 use crate::machine::kv::KEY_BYTES_MAX;
 
@@ -27,6 +30,40 @@ pub(super) fn at_most(field: &'static str, length: usize, max: usize) -> Result<
     match length <= max {
         true => Ok(()),
         false => Err(ApiError::TooLarge { field, length, max }),
+    }
+}
+
+/// How fresh an answer is asked for: the fields that reads have in common.
+pub(super) fn read_mode(
+    consistency: i32,
+    staleness_milliseconds: u32,
+) -> Result<ReadMode, ApiError> {
+    let known = Consistency::try_from(consistency);
+    if known != Ok(Consistency::Bounded) && staleness_milliseconds != 0 {
+        return Err(ApiError::Invalid {
+            field: "staleness_milliseconds",
+            problem: format!("is {staleness_milliseconds}, and the read is not BOUNDED"),
+            right: "0 then".into(),
+        });
+    }
+    match known {
+        Ok(Consistency::Unspecified | Consistency::Linearizable) => Ok(ReadMode::Linearizable),
+        Ok(Consistency::Lease) => Ok(ReadMode::Leased),
+        Ok(Consistency::Stale) => Ok(ReadMode::Stale),
+        Ok(Consistency::Bounded) if staleness_milliseconds == 0 => Err(ApiError::Invalid {
+            field: "staleness_milliseconds",
+            problem: "is 0".into(),
+            right: "at least 1 for a BOUNDED read".into(),
+        }),
+        Ok(Consistency::Bounded) => {
+            let limit = Duration::from_millis(staleness_milliseconds.into());
+            Ok(ReadMode::Bounded(limit))
+        }
+        Err(_) => Err(ApiError::Invalid {
+            field: "consistency",
+            problem: format!("is {consistency}"),
+            right: "LINEARIZABLE (1), STALE (2), LEASE (3) or BOUNDED (4)".into(),
+        }),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_proto::v1::data_server::Data;
 use kontiki_proto::v1::{
-    CloseSessionRequest, CloseSessionResponse, Consistency, OpenSessionRequest,
-    OpenSessionResponse, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
-    WriteStreamRequest, WriteStreamResponse,
+    CloseSessionRequest, CloseSessionResponse, OpenSessionRequest, OpenSessionResponse,
+    ReadRequest, ReadResponse, WriteRequest, WriteResponse, WriteStreamRequest,
+    WriteStreamResponse,
 };
 use kontiki_raft::{Index, LogId};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::error::{ApiError, status};
 use super::stream::{WriteStream, run};
 use super::{bounds, patience};
-use crate::driver::{Answer, Input, Refusal};
+use crate::driver::{Answer, Input, ReadMode, Refusal};
 use crate::handle::{Failure, Handle, Reply};
 use crate::host::{SessionId, Stamp};
 use crate::listen::Remote;
@@ -83,27 +83,18 @@ pub(super) async fn write(
     }
 }
 
-/// Asks the machine.
+/// Asks the machine; see [`Input::Read`] for `forward`.
 pub(super) async fn read(
     handle: &Handle,
     query: Bytes,
-    consistency: i32,
+    mode: ReadMode,
+    forward: bool,
     wait: Duration,
 ) -> Result<(Vec<u8>, Index), ApiError> {
-    let stale = match Consistency::try_from(consistency) {
-        Ok(Consistency::Unspecified | Consistency::Linearizable) => false,
-        Ok(Consistency::Stale) => true,
-        Err(_) => {
-            return Err(ApiError::Invalid {
-                field: "consistency",
-                problem: format!("is {consistency}"),
-                right: "LINEARIZABLE (1) or STALE (2)".into(),
-            });
-        }
-    };
     let input = |reply| Input::Read {
         query,
-        stale,
+        mode,
+        forward,
         reply,
     };
     match handle.ask(wait, input).await {
@@ -198,11 +189,17 @@ impl Data for DataService {
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
         let wait = data_patience(&self.handle, &request);
-        let ReadRequest { query, consistency } = request.into_inner();
+        let ReadRequest {
+            query,
+            consistency,
+            staleness_milliseconds,
+            forward,
+        } = request.into_inner();
         let result = async {
+            let mode = bounds::read_mode(consistency, staleness_milliseconds)?;
             bounds::at_most("query", query.len(), self.handle.limits.command_bytes_max)?;
             let query = Bytes::copy_from_slice(&query);
-            let (reply, applied) = read(&self.handle, query, consistency, wait).await?;
+            let (reply, applied) = read(&self.handle, query, mode, forward, wait).await?;
             Ok(ReadResponse {
                 reply: reply.into(),
                 applied: applied.0,

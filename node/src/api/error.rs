@@ -4,6 +4,7 @@
 //! write whose fate is not known is `UNKNOWN`, never one of those.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use kontiki_proto::{ERROR_DOMAIN, metadata, reason};
 use kontiki_raft::{ClusterId, ServerId};
@@ -158,6 +159,13 @@ impl ApiError {
             details.insert(metadata::STATE_BYTES.into(), held.to_string());
             details.insert(metadata::STATE_BYTES_MAX.into(), max.to_string());
         }
+        if let Self::Read(Failure::Refused(Refusal::TooStale { age, limit })) = self {
+            let milliseconds = |time: &Duration| time.as_millis().to_string();
+            let limit = milliseconds(limit);
+            details.insert(metadata::STALENESS_MILLISECONDS.into(), limit);
+            let age = age.as_ref().map(milliseconds);
+            details.extend(age.map(|age| (metadata::AGE_MILLISECONDS.into(), age)));
+        }
         Parts {
             code,
             message: self.to_string(),
@@ -214,6 +222,8 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::QuorumLost => (Unavailable, reason::QUORUM_LOST),
         Refusal::Transferring => (Unavailable, reason::TRANSFERRING),
         Refusal::DirtyReadDisabled => (FailedPrecondition, reason::DIRTY_READ_DISABLED),
+        Refusal::TooStale { .. } => (Unavailable, reason::TOO_STALE),
+        Refusal::Promised(_) => (FailedPrecondition, reason::PROMISED),
         Refusal::QueueFull { .. } => (ResourceExhausted, reason::QUEUE_FULL),
         Refusal::StateLimit { .. } => (ResourceExhausted, reason::STATE_LIMIT),
         Refusal::NotActivated => (FailedPrecondition, reason::NOT_ACTIVATED),

@@ -116,10 +116,16 @@ impl KvService {
     async fn get(&self, request: Request<GetRequest>) -> Result<GetResponse, ApiError> {
         self.check_machine()?;
         let wait = data_patience(&self.handle, &request);
-        let GetRequest { key, consistency } = request.into_inner();
+        let GetRequest {
+            key,
+            consistency,
+            staleness_milliseconds,
+            forward,
+        } = request.into_inner();
         bounds::key(&key)?;
+        let mode = bounds::read_mode(consistency, staleness_milliseconds)?;
         let query = KvQuery::Get { key: &key }.encode();
-        let (reply, _) = read(&self.handle, query, consistency, wait).await?;
+        let (reply, _) = read(&self.handle, query, mode, forward, wait).await?;
         match decode(reply)? {
             KvReply::Get { revision, record } => Ok(GetResponse {
                 found: record.is_some(),
@@ -139,7 +145,10 @@ impl KvService {
             limit,
             consistency,
             continuation,
+            staleness_milliseconds,
+            forward,
         } = request.into_inner();
+        let mode = bounds::read_mode(consistency, staleness_milliseconds)?;
         bounds::at_most("start", start.len(), KEY_BYTES_MAX)?;
         bounds::at_most("end", end.len(), KEY_BYTES_MAX)?;
         let (start, end) = match continuation.is_empty() {
@@ -152,7 +161,7 @@ impl KvService {
             limit,
         }
         .encode();
-        let (reply, _) = read(&self.handle, query, consistency, wait).await?;
+        let (reply, _) = read(&self.handle, query, mode, forward, wait).await?;
         match decode(reply)? {
             KvReply::Range {
                 revision,

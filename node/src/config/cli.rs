@@ -68,6 +68,9 @@ pub struct Cli {
     /// Whether stale reads are answered [default: true].
     #[arg(long, value_name = "BOOL", env = "KONTIKI_DIRTY_READ")]
     pub dirty_read: Option<bool>,
+    /// Whether reads under a lease are on while this server leads [default: false].
+    #[arg(long, value_name = "BOOL", env = "KONTIKI_LEASE_READS")]
+    pub lease_reads: Option<bool>,
     /// How a line of the log looks [default: text].
     #[arg(long, value_enum, env = "KONTIKI_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

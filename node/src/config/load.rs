@@ -62,6 +62,7 @@ impl Config {
         limits.memory_bytes = cli.memory_bytes.or(limits.memory_bytes);
         limits.state_bytes_max = cli.state_bytes_max.or(limits.state_bytes_max);
         set(&mut self.raft.election_priority, &cli.election_priority);
+        set(&mut self.raft.lease_reads, &cli.lease_reads);
         set(&mut self.dirty_read, &cli.dirty_read);
         set(&mut self.log.format, &cli.log_format);
         set(&mut self.log.level, &cli.log_level);

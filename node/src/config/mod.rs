@@ -144,6 +144,10 @@ pub struct RaftSettings {
     /// heartbeat for each step, and hands leadership over to a server of a higher one that has caught
     /// up. With 0 it leads only if it is told to. Default 10.
     pub election_priority: u8,
+    /// While this server leads, reads under a lease are on. They rely on clocks that run fast or slow by
+    /// at most 2 %, and voters wait for up to five heartbeats before they elect another leader.
+    /// Default false.
+    pub lease_reads: bool,
 }
 
 impl Default for RaftSettings {
@@ -155,6 +159,7 @@ impl Default for RaftSettings {
             batch_entries_max: 8192,
             min_majority: 1,
             election_priority: kontiki_raft::ELECTION_PRIORITY_MAX,
+            lease_reads: false,
         }
     }
 }
@@ -392,6 +397,7 @@ impl Config {
             unapplied_bytes_max: limits.unapplied_bytes_max,
             state_bytes_max,
             dirty_read: self.dirty_read,
+            lease_reads: self.raft.lease_reads,
             checkpoint: CheckpointConfig {
                 entries_max: limits.checkpoint_commands_max,
                 interval: Duration::from_millis(limits.checkpoint_milliseconds_max),

@@ -141,6 +141,7 @@ raft:
   electionTimeoutMaxMilliseconds: 700
   batchEntriesMax: 100
   minMajority: 2
+  leaseReads: true
 limits:
   unappliedBytesMax: 9
 ";
@@ -152,6 +153,13 @@ limits:
     assert_eq!(raft.election_timeout_max, milliseconds(700));
     assert_eq!((raft.append_entries_max, raft.min_majority), (100, 2));
     assert_eq!((driver.unapplied_bytes_max, driver.dirty_read), (9, false));
+    assert_eq!(
+        (
+            driver.lease_reads,
+            Config::default().driver(false).lease_reads
+        ),
+        (true, false)
+    );
     // Unless it is given, the longest timeout is twice the shortest.
     assert_eq!(usual.election_timeout_max, 2 * usual.election_timeout_min);
 }

@@ -13,6 +13,8 @@ pub(super) struct Controls {
     activate: Option<Index>,
     /// One for each version that was ever in force.
     versions: BTreeMap<Index, Version>,
+    /// What entries say of reads under a lease: the newest counts.
+    lease_reads: BTreeMap<Index, bool>,
     checkpoints: BTreeSet<Index>,
     /// By their entries: the checkpoints that they are about.
     verdicts: BTreeMap<Index, Index>,
@@ -22,9 +24,11 @@ impl Controls {
     /// Of a log that a snapshot through `last` took the place of; `status` is that of its state.
     pub(super) fn restored(last: Index, status: &HostStatus) -> Self {
         let versions = [(last, status.version)].into_iter();
+        let lease_reads = [(last, status.lease_reads)].into();
         Self {
             activate: status.activated,
             versions: versions.filter(|(_, version)| *version > 0).collect(),
+            lease_reads,
             ..Self::default()
         }
     }
@@ -37,6 +41,9 @@ impl Controls {
             }
             Control::Version(version) => {
                 self.versions.insert(index, version);
+            }
+            Control::LeaseReads(are_on) => {
+                self.lease_reads.insert(index, are_on);
             }
             Control::Checkpoint => {
                 self.checkpoints.insert(index);
@@ -64,6 +71,7 @@ impl Controls {
     pub(super) fn truncate(&mut self, after: Index) {
         self.activate = self.activate.filter(|entry| *entry <= after);
         self.versions.retain(|entry, _| *entry <= after);
+        self.lease_reads.retain(|entry, _| *entry <= after);
         self.checkpoints.retain(|entry| *entry <= after);
         self.verdicts.retain(|entry, _| *entry <= after);
     }
@@ -73,12 +81,8 @@ impl Controls {
         if !self.checkpoints.is_empty() {
             self.checkpoints = self.checkpoints.split_off(&applied.next());
         }
-        while self.verdicts.len() > 1
-            && let Some(oldest) = self.verdicts.first_entry()
-            && *oldest.key() <= applied
-        {
-            oldest.remove();
-        }
+        keep_last(&mut self.verdicts, applied);
+        keep_last(&mut self.lease_reads, applied);
     }
 
     pub(super) fn is_activated(&self) -> bool {
@@ -97,6 +101,11 @@ impl Controls {
         oldest.map(|(_, version)| *version)
     }
 
+    /// Whether reads under a lease are on at the end of the log.
+    pub(super) fn are_lease_reads_on(&self) -> bool {
+        self.lease_reads.values().next_back().is_some_and(|on| *on)
+    }
+
     /// A checkpoint waits to be applied.
     pub(super) fn has_checkpoint(&self) -> bool {
         !self.checkpoints.is_empty()
@@ -105,6 +114,17 @@ impl Controls {
     /// The last checkpoint that there is a verdict about.
     pub(super) fn judged(&self) -> Option<Index> {
         self.verdicts.values().max().copied()
+    }
+}
+
+/// Drops what is applied, but for the last of it: what comes after may be cut off.
+fn keep_last<T>(entries: &mut BTreeMap<Index, T>, applied: Index) {
+    while entries
+        .keys()
+        .nth(1)
+        .is_some_and(|second| *second <= applied)
+    {
+        entries.pop_first();
     }
 }
 
@@ -130,6 +150,8 @@ mod tests {
             Control::Version(4),
             Control::Checkpoint,
             verdict(6),
+            Control::LeaseReads(true),
+            Control::LeaseReads(false),
         ]
         .into_iter()
         .enumerate()
@@ -139,13 +161,17 @@ mod tests {
         assert_eq!(controls.newest_version(), Some(4));
         assert_eq!(controls.oldest_version(Index(1)), Some(2));
         assert_eq!(controls.oldest_version(Index(6)), Some(4));
+        assert!(!controls.are_lease_reads_on());
         controls.settle(Index(5));
         assert!(controls.has_checkpoint());
         assert_eq!(controls.judged(), Some(Index(6)));
         controls.compact(Index(3));
         assert_eq!(controls.oldest_version(Index(3)), Some(2));
         assert_eq!(controls.versions.len(), 2);
+        controls.truncate(Index(8));
+        assert!(controls.are_lease_reads_on());
         controls.truncate(Index(4));
+        assert!(!controls.are_lease_reads_on());
         assert!(!controls.has_checkpoint());
         assert_eq!(controls.newest_version(), Some(2));
         assert_eq!(controls.oldest_version(Index(6)), Some(2));

@@ -11,6 +11,8 @@ pub struct Counters {
     pub dropped_malformed: u64,
     /// Appends not sent: to a learner that is not known to run the version in force.
     pub withheld: u64,
+    /// Reads that were answered under a lease, without a round.
+    pub leased_reads: u64,
     /// Dropped: entries for a quarantined server that holds as many as it may.
     pub dropped_quarantined: u64,
     /// Dropped: entries for a server whose machine is as far behind as it may be.

@@ -1,6 +1,7 @@
 //! What goes into a turn and what comes out: the only face that `api`, `peer` and the simulator see.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{
@@ -8,6 +9,7 @@ use kontiki_raft::{
 };
 
 use super::inspect::Inspection;
+use super::reads::ReadMode;
 use super::state_bytes::StateBytes;
 use crate::host::{
     Digest, Done, Host, Job, Quarantine, SessionId, SessionRefusal, SessionsStatus, Stamp,
@@ -61,8 +63,11 @@ pub enum Input<R> {
     Read {
         /// The query; bounded by `api`.
         query: Bytes,
-        /// Answer from what is applied here, whoever leads.
-        stale: bool,
+        /// How fresh the answer must be.
+        mode: ReadMode,
+        /// A server that cannot answer by itself is to ask the leader how far it must have applied,
+        /// and answer then.
+        forward: bool,
         /// Who asks.
         reply: R,
     },
@@ -253,6 +258,20 @@ pub enum Refusal {
     /// Stale reads are disabled on this server (ExRaft's `dirty_read: false`).
     #[error("stale reads are disabled on this server; read linearizably, from the leader")]
     DirtyReadDisabled,
+    /// What is known here is too old for a read of bounded staleness.
+    #[error("this server's state is {}, and the read allows {limit:?}", shown_age(.age))]
+    TooStale {
+        /// How old at most; `None` if no leader has said anything to reckon it from.
+        age: Option<Duration>,
+        /// What the read allows.
+        limit: Duration,
+    },
+    /// The server has promised the leader not to vote for so long, for reads under a lease.
+    #[error(
+        "this server has promised its vote to the leader for {0:?} more, for reads under a lease; \
+         ask the leader to hand over, or to campaign anew"
+    )]
+    Promised(Duration),
     /// A bounded queue is full.
     #[error("the {what} is full ({max})")]
     QueueFull {
@@ -342,6 +361,13 @@ pub enum Refusal {
     /// Nobody took over within an election timeout.
     #[error("nobody took over within an election timeout")]
     TransferFailed,
+}
+
+fn shown_age(age: &Option<Duration>) -> String {
+    match age {
+        Some(age) => format!("up to {age:?} old"),
+        None => "of unknown age".into(),
+    }
 }
 
 /// A configuration and where it stands.

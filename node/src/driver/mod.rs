@@ -6,7 +6,7 @@
 //!
 //! - `exchange` messages in and out; `serve` requests; `view` and `inspect` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are;
-//! - `requests` who waits for what; `sessions` what a leader writes into entries of sessions;
+//! - `requests` who waits for what; `reads` how fresh an answer is; `sessions` what a leader writes into entries of sessions;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
 //! - `state_bytes` what is held, and the limit of it;
 //! - `applier` feeds the host of the machine, which may live on another thread;
@@ -28,6 +28,7 @@ mod log;
 mod outgoing;
 mod piece;
 mod queues;
+mod reads;
 mod requests;
 mod samples;
 mod serve;
@@ -61,6 +62,7 @@ pub use digests::CheckpointConfig;
 pub use inspect::{INSPECT_BYTES_MAX, INSPECT_ENTRIES_MAX, Inspection, LogEntry};
 pub use interface::*;
 pub use queues::Queue;
+pub use reads::ReadMode;
 pub use samples::Stage;
 pub use sessions::SessionBounds;
 pub use snapshots::SnapshotSettings;
@@ -91,6 +93,8 @@ pub struct DriverConfig {
     pub state_bytes_max: Option<u64>,
     /// Stale reads are answered.
     pub dirty_read: bool,
+    /// While this server leads, reads under a lease are on.
+    pub lease_reads: bool,
     /// When digests are taken.
     pub checkpoint: CheckpointConfig,
     /// What this server, when it leads, bounds sessions by.
@@ -106,6 +110,7 @@ pub struct Driver<R> {
     snapshots: Snapshots,
     activate: bool,
     dirty_read: bool,
+    lease_reads: bool,
     cluster: Option<ClusterId>,
     /// The initial voters, if it was this server that was told.
     bootstrapped: Option<Vec<ServerId>>,
@@ -155,6 +160,7 @@ impl<R> Driver<R> {
             snapshots: Snapshots::new(config.snapshots),
             activate: config.activate,
             dirty_read: config.dirty_read,
+            lease_reads: config.lease_reads,
             cluster: None,
             bootstrapped: None,
             controls: Controls::default(),
@@ -195,6 +201,7 @@ impl<R> Driver<R> {
         }
         self.activate_if_alone();
         self.raise_version();
+        self.agree_on_leases();
         self.check_digests();
         self.tick_sessions();
         self.persist();
@@ -233,15 +240,10 @@ impl<R> Driver<R> {
             Input::CloseSession { session, reply } => self.close_session(session, reply, outputs),
             Input::Read {
                 query,
-                stale,
+                mode,
+                forward,
                 reply,
-            } => {
-                if stale {
-                    self.read_stale(query, reply, outputs);
-                } else {
-                    self.ask(Asked::Query { query, reply }, outputs);
-                }
-            }
+            } => self.take_read(query, mode, forward, reply, outputs),
             Input::Bootstrap {
                 cluster,
                 voters,
@@ -367,6 +369,7 @@ impl<R> Driver<R> {
         let from = self.applier.applied();
         let through = batch.status.applied.index;
         self.applier.on_status(batch.status);
+        self.raft.set_lease_reads(batch.status.lease_reads);
         self.controls.settle(through);
         // An effect is the leader's whose entry it is: of no other server, and not after its term.
         let term = self.raft.term();

@@ -125,34 +125,24 @@ impl<R> Driver<R> {
         }
     }
 
-    pub(super) fn read_stale(&mut self, query: Bytes, reply: R, outputs: &mut Vec<Output<R>>) {
-        if !self.dirty_read {
-            return self.answer(reply, Err(Refusal::DirtyReadDisabled), outputs);
-        }
-        if self.raft.role() == Role::Joiner {
-            return self.answer(reply, Err(Refusal::NotAMember), outputs);
-        }
-        self.read(Index(0), query, reply, outputs);
-    }
-
-    /// Has the machine answer once everything through `index` is applied.
-    fn read(&mut self, index: Index, query: Bytes, reply: R, outputs: &mut Vec<Output<R>>) {
-        match self.applier.read(index, query, reply) {
-            Ok(Some(job)) => self.give(job, outputs),
-            Ok(None) => {}
-            Err((reply, refusal)) => self.answer(reply, Err(refusal), outputs),
-        }
-    }
-
     /// Asks for something that leadership must be confirmed for first.
     pub(super) fn ask(&mut self, asked: Asked<R>, outputs: &mut Vec<Output<R>>) {
         let id = self.requests.next_read();
-        match self.raft.read(self.now, id) {
+        let result = self.raft.read(self.now, id);
+        let result = result.map_err(|refused| self.refusal(refused));
+        self.wait_for_confirmation(id, asked, result, outputs);
+    }
+
+    pub(super) fn wait_for_confirmation(
+        &mut self,
+        id: ReadId,
+        asked: Asked<R>,
+        result: Result<(), Refusal>,
+        outputs: &mut Vec<Output<R>>,
+    ) {
+        match result {
             Ok(()) => self.requests.wait_for_read(id, asked),
-            Err(refused) => {
-                let refusal = self.refusal(refused);
-                self.answer(asked.into_reply(), Err(refusal), outputs);
-            }
+            Err(refusal) => self.answer(asked.into_reply(), Err(refusal), outputs),
         }
     }
 
@@ -279,6 +269,7 @@ impl From<kontiki_raft::Refused> for Refusal {
                 Self::BelowMinMajority { left, min_majority }
             }
             Refused::NotAVoter(server) => Self::NotAVoter(server),
+            Refused::Promised(wait) => Self::Promised(wait),
             Refused::Retired => Self::Quarantined("it never leads again".into()),
         }
     }

@@ -366,8 +366,9 @@ impl<R> Driver<R> {
             last,
             configuration,
         } = restoring.header;
-        if let Err(why) = result {
-            return self.refuse_snapshot(restoring.name, why, outputs);
+        match result {
+            Ok(status) => self.raft.set_lease_reads(status.lease_reads),
+            Err(why) => return self.refuse_snapshot(restoring.name, why, outputs),
         }
         self.snapshots.refusal = None;
         self.counters.snapshots_restored += 1;

@@ -16,6 +16,7 @@ const OPEN_SESSION: u8 = 5;
 const CLOSE_SESSION: u8 = 6;
 const CLOCK: u8 = 7;
 const IN_SESSION: u8 = 8;
+const LEASE_READS: u8 = 9;
 
 /// What a control entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Control<'a> {
     CloseSession(SessionId),
     /// Time has passed.
     Clock(Clock),
+    /// Reads under a lease are on from here on, or off.
+    LeaseReads(bool),
     /// A command of the machine, to be applied once.
     InSession {
         /// Of the leader, in milliseconds of replicated time.
@@ -70,6 +73,7 @@ impl<'a> Control<'a> {
             }
             Self::CloseSession(session) => tagged(CLOSE_SESSION, &[session.0]),
             Self::Clock(clock) => tagged(CLOCK, &[clock.time, clock.ttl, clock.bytes_max]),
+            Self::LeaseReads(are_on) => vec![LEASE_READS, u8::from(*are_on)],
             Self::InSession {
                 time,
                 stamp,
@@ -109,6 +113,11 @@ impl<'a> Control<'a> {
                 ttl: u64(rest)?,
                 bytes_max: u64(rest)?,
             }),
+            LEASE_READS => match rest.split_off_first()? {
+                0 => Self::LeaseReads(false),
+                1 => Self::LeaseReads(true),
+                _ => return None,
+            },
             IN_SESSION => Self::InSession {
                 time: u64(rest)?,
                 stamp: Stamp {
@@ -172,6 +181,8 @@ mod tests {
                 ttl: 2,
                 bytes_max: 3,
             }),
+            Control::LeaseReads(true),
+            Control::LeaseReads(false),
             Control::InSession {
                 time: 5,
                 stamp,

@@ -147,6 +147,8 @@ pub struct HostStatus {
     pub applied: LogId,
     /// The first Activate entry, once applied.
     pub activated: Option<Index>,
+    /// Reads under a lease are on.
+    pub lease_reads: bool,
     /// Version of the machine in force; 0 before the first is.
     pub version: Version,
     /// Commands and configurations applied since the last checkpoint.

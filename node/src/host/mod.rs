@@ -49,6 +49,8 @@ pub struct Host {
     applied: LogId,
     /// The first Activate entry, once applied.
     activated: Option<Index>,
+    /// Reads under a lease are on.
+    lease_reads: bool,
     /// In force; 0 before the first is. Invariant: never falls.
     version: Version,
     /// What this program can run.
@@ -93,6 +95,7 @@ impl Host {
             machine,
             applied: LogId::default(),
             activated: None,
+            lease_reads: false,
             version: 0,
             sessions: Sessions::default(),
             digests: Digests::default(),
@@ -111,6 +114,7 @@ impl Host {
         HostStatus {
             applied: self.applied,
             activated: self.activated,
+            lease_reads: self.lease_reads,
             version: self.version,
             unchecked: self.unchecked,
             hashing: self.digests.is_hashing(),
@@ -377,6 +381,7 @@ impl Host {
             }
             Some(Control::CloseSession(session)) => self.sessions.close(session),
             Some(Control::Clock(clock)) => self.sessions.tick(&clock),
+            Some(Control::LeaseReads(are_on)) => self.lease_reads = are_on,
             Some(Control::InSession { .. }) => unreachable!("gathered, repeated or refused"),
             // Of a later program: nothing that this one could have answered for.
             None => {}

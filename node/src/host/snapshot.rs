@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! u32 length of this part | u32 version, 0: none | u64 entry of Activate, 0: none
-//! | u32 rolling hash | name of the machine
+//! | u32 rolling hash | u8 1: reads under a lease are on, 0: off | name of the machine
 //! | u64 length of this part | the sessions | the machine's state
 //! ```
 //! All little-endian.
@@ -18,7 +18,7 @@ use super::sessions::{Sessions, SessionsView};
 use crate::machine::{RestoreError, Version, View};
 
 /// Bytes of the first part before the name.
-const HEAD_BYTES: u32 = 16;
+const HEAD_BYTES: u32 = 17;
 /// Bytes of the first part; far above any that there can be.
 const HEAD_BYTES_MAX: u32 = 4 << 10;
 /// Bytes of a piece when the own state is put back.
@@ -78,6 +78,7 @@ impl View for BothViews {
 struct Head {
     version: Version,
     activated: Option<Index>,
+    lease_reads: bool,
     rolling: Rolling,
 }
 
@@ -89,6 +90,7 @@ impl Host {
         head.extend_from_slice(&self.version.to_le_bytes());
         head.extend_from_slice(&self.activated.map_or(0, |index| index.0).to_le_bytes());
         head.extend_from_slice(&self.digests.rolling.encode());
+        head.push(u8::from(self.lease_reads));
         head.extend_from_slice(name);
         HostView {
             applied: self.applied,
@@ -119,6 +121,7 @@ impl Host {
         self.applied = last;
         self.version = head.version;
         self.activated = head.activated;
+        self.lease_reads = head.lease_reads;
         self.sessions = sessions;
         // Digests of checkpoints before are of another past; without one it is not judged.
         self.digests = Digests::after(head.rolling);
@@ -135,6 +138,7 @@ impl Host {
         let version = Version::from_le_bytes(read(state)?);
         let activated = u64::from_le_bytes(read(state)?);
         let rolling = Rolling::decode(read(state)?);
+        let [lease_reads] = read(state)?;
         let mut name = vec![0; (length - HEAD_BYTES) as usize];
         state.read_exact(&mut name)?;
         let mine = self.machine.name();
@@ -152,6 +156,7 @@ impl Host {
         Ok(Head {
             version,
             activated: (activated != 0).then_some(Index(activated)),
+            lease_reads: lease_reads != 0,
             rolling,
         })
     }

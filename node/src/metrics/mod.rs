@@ -78,6 +78,7 @@ struct Totals {
     proposed: IntCounter,
     applied: IntCounter,
     repeated: IntCounter,
+    leased_reads: IntCounter,
     refused: IntCounter,
     campaigns: IntCounter,
     elected: IntCounter,
@@ -281,6 +282,11 @@ impl Metrics {
             (&totals.proposed, before.proposed, after.proposed),
             (&totals.applied, before.applied, after.applied),
             (&totals.repeated, before.repeated, after.repeated),
+            (
+                &totals.leased_reads,
+                before.leased_reads,
+                after.leased_reads,
+            ),
             (&totals.refused, before.refused, after.refused),
             (&totals.campaigns, before.campaigns, after.campaigns),
             (&totals.elected, before.elected, after.elected),
@@ -446,6 +452,10 @@ impl Totals {
         Self {
             proposed: add.counter("kontiki_proposals_total", "Commands proposed here."),
             applied: add.counter("kontiki_entries_applied_total", "Entries applied here."),
+            leased_reads: add.counter(
+                "kontiki_leased_reads_total",
+                "Reads answered under a lease, without asking the other voters.",
+            ),
             repeated: add.counter(
                 "kontiki_session_repeats_total",
                 "Commands of sessions that were applied before, and not again.",

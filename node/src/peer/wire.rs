@@ -1,13 +1,15 @@
 //! Between [`Envelope`] and `kontiki.raft.v1.PeerMessage`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kontiki_proto::raft;
 use kontiki_proto::raft::PeerMessage;
 use kontiki_proto::raft::peer_message::Body;
 use kontiki_raft::{
-    Append, AppendAck, AppendOutcome, ClusterId, Heartbeat, HeartbeatAck, Index, LogId, Message,
-    ServerId, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome, Term, TimeoutNow, Vote,
-    VoteReply,
+    Append, AppendAck, AppendOutcome, Beat, BeatAck, ClusterId, Freshness, Heartbeat, HeartbeatAck,
+    Index, LogId, Message, ReadIndex, ReadIndexReply, ServerId, SnapshotAck, SnapshotChunk,
+    SnapshotId, SnapshotOutcome, Term, Time, TimeoutNow, Vote, VoteReply,
 };
 
 use crate::address_book::ServerRef;
@@ -28,6 +30,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             last: Some(wire_id(vote.last)),
             pre: vote.pre,
             forced: vote.forced,
+            released: vote.released.map_or(0, |term| term.0),
         }),
         Message::VoteReply(reply) => Body::VoteReply(raft::VoteReply {
             term: reply.term.0,
@@ -46,10 +49,12 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             term: heartbeat.term.0,
             commit: heartbeat.commit.0,
             round: heartbeat.round,
+            beat: heartbeat.beat.map(wire_beat),
         }),
         Message::HeartbeatAck(ack) => Body::HeartbeatAck(raft::HeartbeatAck {
             term: ack.term.0,
             round: ack.round,
+            beat: ack.beat.map(wire_beat_ack),
             digest: host.digest.map(|digest| raft::Digest {
                 index: digest.index.0,
                 value: digest.value,
@@ -68,6 +73,11 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             bytes: envelope.batch,
         }),
         Message::SnapshotAck(ack) => Body::SnapshotAck(wire_snapshot_ack(ack)),
+        Message::ReadIndex(asked) => Body::ReadIndex(raft::ReadIndex { id: asked.id }),
+        Message::ReadIndexReply(reply) => Body::ReadIndexReply(raft::ReadIndexReply {
+            id: reply.id,
+            index: reply.index.map(|index| index.0),
+        }),
     };
     PeerMessage {
         cluster: envelope.cluster.0,
@@ -96,6 +106,28 @@ fn wire_ack(ack: AppendAck) -> raft::AppendAck {
             hint: Some(wire_id(hint)),
         },
     }
+}
+
+fn wire_beat(beat: Beat) -> raft::Beat {
+    raft::Beat {
+        sent: beat.sent.0,
+        lease_milliseconds: milliseconds(beat.lease),
+        fresh_as_of: beat.fresh.map_or(0, |fresh| fresh.as_of.0),
+        fresh_index: beat.fresh.map_or(0, |fresh| fresh.index.0),
+    }
+}
+
+fn wire_beat_ack(beat: BeatAck) -> raft::BeatAck {
+    raft::BeatAck {
+        sent: beat.sent.0,
+        at: beat.at.0,
+        promise_milliseconds: milliseconds(beat.promise),
+    }
+}
+
+/// Rounded down: of a promise, less is counted than is kept.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn wire_snapshot_ack(ack: SnapshotAck) -> raft::SnapshotAck {
@@ -134,6 +166,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             last: id(vote.last)?,
             pre: vote.pre,
             forced: vote.forced,
+            released: (vote.released != 0).then_some(Term(vote.released)),
         }),
         Body::VoteReply(reply) => Message::VoteReply(VoteReply {
             term: Term(reply.term),
@@ -164,6 +197,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             term: Term(heartbeat.term),
             commit: Index(heartbeat.commit),
             round: heartbeat.round,
+            beat: heartbeat.beat.map(beat),
         }),
         Body::HeartbeatAck(ack) => {
             host.digest = ack.digest.map(|digest| Digest {
@@ -173,6 +207,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             Message::HeartbeatAck(HeartbeatAck {
                 term: Term(ack.term),
                 round: ack.round,
+                beat: ack.beat.map(beat_ack),
             })
         }
         Body::TimeoutNow(now) => Message::TimeoutNow(TimeoutNow {
@@ -196,6 +231,11 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
                 true => SnapshotOutcome::Refused,
             },
         }),
+        Body::ReadIndex(asked) => Message::ReadIndex(ReadIndex { id: asked.id }),
+        Body::ReadIndexReply(reply) => Message::ReadIndexReply(ReadIndexReply {
+            id: reply.id,
+            index: reply.index.map(Index),
+        }),
     };
     Ok(Envelope {
         cluster: ClusterId(message.cluster),
@@ -205,6 +245,26 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         batch,
         host,
     })
+}
+
+fn beat(beat: raft::Beat) -> Beat {
+    let fresh = Freshness {
+        as_of: Time(beat.fresh_as_of),
+        index: Index(beat.fresh_index),
+    };
+    Beat {
+        sent: Time(beat.sent),
+        lease: Duration::from_millis(beat.lease_milliseconds.into()),
+        fresh: (beat.fresh_as_of != 0).then_some(fresh),
+    }
+}
+
+fn beat_ack(beat: raft::BeatAck) -> BeatAck {
+    BeatAck {
+        sent: Time(beat.sent),
+        at: Time(beat.at),
+        promise: Duration::from_millis(beat.promise_milliseconds.into()),
+    }
 }
 
 fn wire_id(id: LogId) -> raft::LogId {
@@ -289,6 +349,29 @@ mod tests {
             last: id(2, 7),
             pre: true,
             forced: false,
+            released: None,
+        };
+        let fresh = Freshness {
+            as_of: Time(1 << 50),
+            index: Index(6),
+        };
+        let beat = Beat {
+            sent: Time(1 << 51),
+            lease: Duration::from_millis(500),
+            fresh: None,
+        };
+        let beat_ack = BeatAck {
+            sent: Time(1 << 51),
+            at: Time(1 << 52),
+            promise: Duration::from_millis(500),
+        };
+        let heartbeat = |beat| {
+            Message::Heartbeat(Heartbeat {
+                term,
+                commit: Index(6),
+                round,
+                beat,
+            })
         };
         vec![
             Message::Vote(vote),
@@ -308,12 +391,33 @@ mod tests {
                 prev: Index(8),
                 hint: id(1, 4),
             }),
-            Message::Heartbeat(Heartbeat {
+            heartbeat(None),
+            Message::HeartbeatAck(HeartbeatAck {
                 term,
-                commit: Index(6),
                 round,
+                beat: None,
             }),
-            Message::HeartbeatAck(HeartbeatAck { term, round }),
+            heartbeat(Some(beat)),
+            heartbeat(Some(Beat {
+                fresh: Some(fresh),
+                ..beat
+            })),
+            Message::HeartbeatAck(HeartbeatAck {
+                term,
+                round,
+                beat: Some(beat_ack),
+            }),
+            Message::Vote(Vote {
+                forced: true,
+                released: Some(Term(2)),
+                ..vote
+            }),
+            Message::ReadIndex(ReadIndex { id: 3 }),
+            Message::ReadIndexReply(ReadIndexReply {
+                id: 3,
+                index: Some(Index(6)),
+            }),
+            Message::ReadIndexReply(ReadIndexReply { id: 3, index: None }),
             Message::TimeoutNow(TimeoutNow {
                 term,
                 last: id(2, 7),

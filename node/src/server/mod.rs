@@ -17,7 +17,7 @@ pub use options::ServerOptions;
 use crate::address_book::ServerRef;
 use crate::bootstrap::draw_id;
 use crate::config::{Config, LogSettings};
-use crate::driver::{Answer, INSPECT_BYTES_MAX, Input, Inspection, Refusal, Status};
+use crate::driver::{Answer, INSPECT_BYTES_MAX, Input, Inspection, ReadMode, Refusal, Status};
 use crate::handle::{Failure, Handle, Reply};
 use crate::listen::bind;
 use crate::machine::StateMachine;
@@ -314,7 +314,7 @@ impl Server {
     /// [`Error::TimedOut`] after `limits.write_timeout_milliseconds`. A read changes nothing, so it is
     /// never unknown.
     pub async fn read(&self, query: impl AsRef<[u8]>) -> Result<Vec<u8>> {
-        self.query(query.as_ref(), false).await
+        self.read_as(query, ReadMode::Linearizable, false).await
     }
 
     /// Asks the machine of this server, whatever it has applied (ExRaft's `read_dirty`).
@@ -323,14 +323,26 @@ impl Server {
     /// [`Refusal::DirtyReadDisabled`] if [`ServerOptions::dirty_read`] is false;
     /// [`Refusal::RefusedByMachine`]; [`Refusal::NotAMember`] on a server that was never added.
     pub async fn read_dirty(&self, query: impl AsRef<[u8]>) -> Result<Vec<u8>> {
-        self.query(query.as_ref(), true).await
+        self.read_as(query, ReadMode::Stale, false).await
     }
 
-    async fn query(&self, query: &[u8], stale: bool) -> Result<Vec<u8>> {
-        let query = Bytes::copy_from_slice(query);
+    /// Asks the machine a query, as fresh as `mode` says. With `forward` a follower asks the leader how
+    /// far it must have applied, and answers by itself, instead of refusing: always for the
+    /// linearizable modes, and for a bounded one if it is too old.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`] and [`Self::read_dirty`], and [`Refusal::TooStale`].
+    pub async fn read_as(
+        &self,
+        query: impl AsRef<[u8]>,
+        mode: ReadMode,
+        forward: bool,
+    ) -> Result<Vec<u8>> {
+        let query = Bytes::copy_from_slice(query.as_ref());
         let input = |reply| Input::Read {
             query,
-            stale,
+            mode,
+            forward,
             reply,
         };
         match self.ask(Kind::Read, self.patience(), input).await? {

@@ -184,6 +184,17 @@ pub struct RaftSpec {
     #[serde(default = "default_min_majority")]
     #[x_kube(validation = Rule::new("self >= 1").message("raft.minMajority must be at least 1"))]
     pub min_majority: i32,
+
+    /// Reads under a lease: `LEASE` reads are answered by the leader without asking the others. They
+    /// are wrong on clocks that run fast or slow by more than 2 %, and another leader is elected up to
+    /// five heartbeats later. A restarted server takes it up; while it leads, its setting is the
+    /// cluster's.
+    #[serde(default)]
+    pub lease_reads: bool,
+
+    /// Whether `STALE` reads are answered (ExRaft's `dirty_read`); if false every server refuses them.
+    #[serde(default = "default_dirty_read")]
+    pub dirty_read: bool,
 }
 
 impl Default for RaftSpec {
@@ -192,6 +203,8 @@ impl Default for RaftSpec {
             heartbeat_milliseconds: default_heartbeat_milliseconds(),
             election_timeout_milliseconds: default_election_timeout_milliseconds(),
             min_majority: default_min_majority(),
+            lease_reads: false,
+            dirty_read: default_dirty_read(),
         }
     }
 }
@@ -202,6 +215,10 @@ fn default_heartbeat_milliseconds() -> i32 {
 
 fn default_election_timeout_milliseconds() -> i32 {
     1000
+}
+
+fn default_dirty_read() -> bool {
+    true
 }
 
 fn default_min_majority() -> i32 {

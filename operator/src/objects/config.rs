@@ -33,6 +33,9 @@ pub struct NodeConfig {
     /// Bounds that the resource names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// As `raft.dirtyRead` in the resource, if it differs from the default of nodes.
+    #[serde(skip_serializing_if = "is_true")]
+    pub dirty_read: bool,
     /// Its logs.
     pub log: Log,
 }
@@ -65,6 +68,17 @@ pub struct RaftTiming {
     pub election_timeout_milliseconds: i32,
     /// As in the resource.
     pub min_majority: i32,
+    /// As in the resource, if it differs from the default of nodes.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lease_reads: bool,
+}
+
+fn is_true(set: &bool) -> bool {
+    *set
+}
+
+fn is_false(set: &bool) -> bool {
+    !*set
 }
 
 /// Bounds of a node.
@@ -99,8 +113,10 @@ impl NodeConfig {
                 heartbeat_milliseconds: raft.heartbeat_milliseconds,
                 election_timeout_milliseconds: raft.election_timeout_milliseconds,
                 min_majority: raft.min_majority,
+                lease_reads: raft.lease_reads,
             },
             limits: state_limit.map(|state_bytes_max| Limits { state_bytes_max }),
+            dirty_read: raft.dirty_read,
             log: Log {
                 format: settings.node_log_format.clone(),
                 level: settings.node_log_level.clone(),

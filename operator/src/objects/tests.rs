@@ -27,7 +27,8 @@ spec:
   imagePullPolicy: IfNotPresent
   stateMachine: {kind: Counter}
   storage: {mode: Memory}
-  raft: {heartbeatMilliseconds: 50, electionTimeoutMilliseconds: 500, minMajority: 2}
+  raft: {heartbeatMilliseconds: 50, electionTimeoutMilliseconds: 500, minMajority: 2,
+         leaseReads: true, dirtyRead: false}
   stateLimit: 100Mi
   service: {type: LoadBalancer, annotations: {example.com/pool: blue}}
   podTemplate:

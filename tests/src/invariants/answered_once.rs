@@ -32,7 +32,7 @@ impl Invariant for AnsweredOnce {
             let fits = match (asked, result) {
                 (_, Err(_)) => true,
                 (Asked::Write { .. }, Ok(answer)) => matches!(answer, Answer::Written { .. }),
-                (Asked::Read { .. } | Asked::Stale { .. }, Ok(answer)) => {
+                (Asked::Read { .. } | Asked::Bounded { .. } | Asked::Stale { .. }, Ok(answer)) => {
                     matches!(answer, Answer::Read { .. })
                 }
                 (Asked::Administration, Ok(answer)) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Duration;
 
 use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status};
 use kontiki_node::host::Stamp;
@@ -34,6 +35,8 @@ pub enum Asked {
     },
     /// A linearizable read.
     Read { key: u8 },
+    /// A read of bounded staleness.
+    Bounded { key: u8, limit: Duration },
     /// A stale read.
     Stale { key: u8 },
     /// Something of the operator's.

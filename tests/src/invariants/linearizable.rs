@@ -1,6 +1,6 @@
 //! Reads are linearizable, writes too: with unique values, and the order of writes known from the
-//! log, an operation must come after everything that was answered before it was asked. Stale reads
-//! show the register as it was at the index that their answer names. At the end the history is
+//! log, an operation must come after everything that was answered before it was asked. So are reads under
+//! a lease and those of followers. Stale reads and bounded ones show the register as it was at the index that their answer names. At the end the history is
 //! judged once more by times alone ([`super::zones`]).
 
 use std::collections::BTreeMap;
@@ -68,7 +68,10 @@ impl Invariant for Linearizable {
                 (Some(Asked::Read { key }), Ok(Answer::Read { reply, applied })) => {
                     self.read(id, key, reply, *applied, turn.step)?;
                 }
-                (Some(Asked::Stale { key }), Ok(Answer::Read { reply, applied })) => {
+                (
+                    Some(Asked::Stale { key } | Asked::Bounded { key, .. }),
+                    Ok(Answer::Read { reply, applied }),
+                ) => {
                     self.shown(key, reply, *applied)?;
                 }
                 _ => {}

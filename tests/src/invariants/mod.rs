@@ -7,6 +7,7 @@ mod acknowledged_writes;
 mod addressing;
 mod answered_once;
 mod bounded_queues;
+mod bounded_staleness;
 mod configuration_safety;
 mod election_safety;
 mod exactly_once;
@@ -88,6 +89,7 @@ impl Default for Checker {
                 Box::<exactly_once::ExactlyOnce>::default(),
                 Box::<acknowledged_writes::AcknowledgedWrites>::default(),
                 Box::<linearizable::Linearizable>::default(),
+                Box::<bounded_staleness::BoundedStaleness>::default(),
             ],
         }
     }

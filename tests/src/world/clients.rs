@@ -1,8 +1,10 @@
 //! Clients: each does one thing after the other, at moments that do not depend on what becomes of it,
-//! finds the leader by redirects, and gives up on what takes too long. A value is written once and never again, so that an answer says which write it
-//! shows; what is not answered may or may not have happened.
+//! finds the leader by redirects, and gives up on what takes too long. A value is written once and never
+//! again, so that an answer says which write it shows; what is not answered may or may not have happened.
 
-use kontiki_node::driver::{Answer, Refusal};
+use std::time::Duration;
+
+use kontiki_node::driver::{Answer, ReadMode, Refusal};
 use kontiki_raft::ServerId;
 
 use super::World;
@@ -11,6 +13,8 @@ use super::sessions::Sessions;
 use crate::rng::Rng;
 
 const KEYS: u64 = 5;
+/// The least staleness that is allowed: about what a follower of a fast cluster can keep to.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -57,12 +61,19 @@ impl World {
         let believed = self.clients[client]
             .leader
             .filter(|server| self.lives(*server));
-        let stale = rng.chance(100);
+        let mode = read_mode(rng);
+        let forward = rng.chance(300);
+        // Any server may answer these.
+        let is_free = match mode {
+            Some(ReadMode::Stale | ReadMode::Bounded(_)) => true,
+            Some(ReadMode::Linearizable) => forward,
+            Some(ReadMode::Leased) | None => false,
+        };
         let server = match believed {
-            Some(server) if !stale && !rng.chance(30) => server,
+            Some(server) if !is_free && !rng.chance(30) => server,
             _ => rng.pick(&anybody)?,
         };
-        let question = self.question(client, stale, rng);
+        let question = self.question(client, mode, forward, rng);
         self.ask_twice(&anybody, &question, rng);
         let what = match self.story {
             Some(_) => format!("to {server}: {question:?}"),
@@ -75,10 +86,16 @@ impl World {
         Some(what)
     }
 
-    fn question(&mut self, client: usize, stale: bool, rng: &mut Rng) -> Question {
+    fn question(
+        &mut self,
+        client: usize,
+        mode: Option<ReadMode>,
+        forward: bool,
+        rng: &mut Rng,
+    ) -> Question {
         let key = rng.below(KEYS) as u8;
-        if stale || rng.chance(400) {
-            return Question::Read { key, stale };
+        if let Some(mode) = mode {
+            return Question::Read { key, mode, forward };
         }
         if rng.chance(10) {
             return Question::Malformed;
@@ -116,12 +133,31 @@ impl World {
         }
         self.clients[client].waits_for = None;
         self.session_hears(client, &request.question, result);
-        let stale = matches!(request.question, Question::Read { stale: true, .. });
+        let is_by_leader = match request.question {
+            Question::Read { mode, forward, .. } => {
+                matches!(mode, ReadMode::Linearizable | ReadMode::Leased) && !forward
+            }
+            _ => true,
+        };
         match result {
-            Ok(_) if !stale => self.clients[client].leader = Some(request.server),
+            Ok(_) if is_by_leader => self.clients[client].leader = Some(request.server),
             Ok(_) => {}
             Err(Refusal::NotLeader(leader)) => self.clients[client].leader = Some(*leader),
             Err(_) => self.clients[client].leader = None,
         }
+    }
+}
+
+/// Half of what clients do is reading, in every way.
+fn read_mode(rng: &mut Rng) -> Option<ReadMode> {
+    match rng.below(100) {
+        0..10 => Some(ReadMode::Stale),
+        10..20 => {
+            let limit = rng.duration(SHORTEST, 20 * SHORTEST);
+            Some(ReadMode::Bounded(Duration::from_nanos(limit)))
+        }
+        20..35 => Some(ReadMode::Leased),
+        35..55 => Some(ReadMode::Linearizable),
+        _ => None,
     }
 }

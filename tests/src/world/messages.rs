@@ -122,5 +122,7 @@ fn kind(message: &Message) -> &'static str {
         Message::TimeoutNow(_) => "sent: timeout now",
         Message::SnapshotChunk(_) => "sent: snapshot chunk",
         Message::SnapshotAck(_) => "sent: snapshot ack",
+        Message::ReadIndex(_) => "sent: read index",
+        Message::ReadIndexReply(_) => "sent: read index reply",
     }
 }

@@ -139,6 +139,7 @@ pub struct World {
     raft: Config,
     snapshots: SnapshotSettings,
     pending_writes_max: usize,
+    lease_reads: bool,
     session_bounds: SessionBounds,
     places: Vec<Option<Process>>,
     /// Address of every server that ever was.
@@ -174,6 +175,7 @@ impl World {
                     .pending_writes_max
             }
         };
+        let lease_reads = rng.chance(700);
         let session_bounds = sessions::bounds(&mut rng);
         let operator = Operator::new(seed, &mut rng);
         let programs = Programs::new(&mut rng);
@@ -200,6 +202,7 @@ impl World {
             raft,
             snapshots,
             pending_writes_max,
+            lease_reads,
             session_bounds,
             places: std::iter::repeat_with(|| None).take(PLACES).collect(),
             address: BTreeMap::new(),

@@ -71,6 +71,7 @@ impl World {
         };
         config.snapshots = self.snapshots;
         config.pending_writes_max = self.pending_writes_max;
+        config.lease_reads = self.lease_reads;
         config.checkpoint = self.checkpoint;
         config.sessions = self.session_bounds;
         let (memory, versions) = (Memory::default(), self.draw_program(&mut rng));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_node::driver::{Answer, Input, Refusal, Until};
+use kontiki_node::driver::{Answer, Input, ReadMode, Refusal, Until};
 use kontiki_node::host::Stamp;
 use kontiki_raft::{ChangeRequest, ClusterId, ServerId};
 
@@ -34,7 +34,8 @@ pub(super) enum Question {
     Malformed,
     Read {
         key: u8,
-        stale: bool,
+        mode: ReadMode,
+        forward: bool,
     },
     Bootstrap {
         cluster: ClusterId,
@@ -133,10 +134,9 @@ impl World {
             (Question::OpenSession, Ok(_)) => "session: opened",
             (Question::OpenSession, Err(_)) => "session: not opened",
             (Question::Malformed, _) => "write: malformed, refused",
-            (Question::Read { stale: false, .. }, Ok(_)) => "read: answered",
-            (Question::Read { stale: false, .. }, Err(_)) => "read: refused",
-            (Question::Read { .. }, Ok(_)) => "stale read: answered",
-            (Question::Read { .. }, Err(_)) => "stale read: refused",
+            (Question::Read { mode, forward, .. }, result) => {
+                read_name(*mode, *forward, result.is_ok())
+            }
             (Question::Transfer(_), Ok(_)) => "transfer: done",
             (Question::Transfer(_), Err(_)) => "transfer: refused or failed",
             (Question::TriggerElection, Ok(_)) => "trigger election: done",
@@ -181,6 +181,21 @@ fn change_refused(refusal: &Refusal) -> &'static str {
     }
 }
 
+fn read_name(mode: ReadMode, forward: bool, is_answered: bool) -> &'static str {
+    match (mode, is_answered) {
+        (ReadMode::Linearizable, true) if forward => "follower read: answered",
+        (ReadMode::Linearizable, false) if forward => "follower read: refused",
+        (ReadMode::Linearizable, true) => "read: answered",
+        (ReadMode::Linearizable, false) => "read: refused",
+        (ReadMode::Leased, true) => "lease read: answered",
+        (ReadMode::Leased, false) => "lease read: refused",
+        (ReadMode::Bounded(_), true) => "bounded read: answered",
+        (ReadMode::Bounded(_), false) => "bounded read: refused",
+        (ReadMode::Stale, true) => "stale read: answered",
+        (ReadMode::Stale, false) => "stale read: refused",
+    }
+}
+
 fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
     let administration = Asked::Administration;
     match question {
@@ -206,18 +221,19 @@ fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
             let command = Bytes::from_static(b"odd");
             (administration, Input::Write { command, reply })
         }
-        Question::Read { key, stale } => {
-            let asked = if stale {
-                Asked::Stale { key }
-            } else {
-                Asked::Read { key }
+        Question::Read { key, mode, forward } => {
+            let asked = match mode {
+                ReadMode::Linearizable | ReadMode::Leased => Asked::Read { key },
+                ReadMode::Bounded(limit) => Asked::Bounded { key, limit },
+                ReadMode::Stale => Asked::Stale { key },
             };
             let query = Bytes::from(vec![key]);
             (
                 asked,
                 Input::Read {
                     query,
-                    stale,
+                    mode,
+                    forward,
                     reply,
                 },
             )

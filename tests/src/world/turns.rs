@@ -185,12 +185,17 @@ impl World {
 }
 
 /// What the tally takes over from the drivers.
-fn compared(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 11] {
+fn compared(before: &Counters, after: &Counters) -> [(&'static str, u64, u64); 12] {
     [
         (
             "session: duplicate suppressed",
             before.repeated,
             after.repeated,
+        ),
+        (
+            "lease read: without a round",
+            before.leased_reads,
+            after.leased_reads,
         ),
         ("log: compacted", before.compactions, after.compactions),
         (

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kontiki_raft::{
     Append, AppendAck, AppendOutcome, Config, Configuration, EntryKind, EntryMeta, Heartbeat,
-    HeartbeatAck, Index, LogId, Message, Output, Raft, ReadId, Role, ServerId, Term, Time,
-    TimeoutNow, Vote, VoteReply,
+    HeartbeatAck, Index, LogId, Message, Output, Raft, ReadId, ReadIndex, ReadIndexReply, Role,
+    ServerId, Term, Time, TimeoutNow, Vote, VoteReply,
 };
 
 use crate::world::World;
@@ -284,22 +284,26 @@ pub fn voters(incoming: &[u64], outgoing: Option<&[u64]>) -> Configuration {
 pub fn vote(term: u64, last: LogId) -> Message {
     let term = Term(term);
     let (pre, forced) = (false, false);
+    let released = None;
     Message::Vote(Vote {
         term,
         last,
         pre,
         forced,
+        released,
     })
 }
 
 pub fn pre_vote(term: u64, last: LogId) -> Message {
     let term = Term(term);
     let (pre, forced) = (true, false);
+    let released = None;
     Message::Vote(Vote {
         term,
         last,
         pre,
         forced,
+        released,
     })
 }
 
@@ -310,6 +314,17 @@ pub fn forced(message: Message) -> Message {
     };
     Message::Vote(Vote {
         forced: true,
+        ..vote
+    })
+}
+
+/// ... and sent because the leader of that term told the candidate to campaign.
+pub fn released(message: Message, term: u64) -> Message {
+    let Message::Vote(vote) = message else {
+        panic!("no vote request: {message:?}")
+    };
+    Message::Vote(Vote {
+        released: Some(Term(term)),
         ..vote
     })
 }
@@ -354,16 +369,27 @@ pub fn heartbeat(term: u64, commit: u64) -> Message {
 
 pub fn heartbeat_of_round(term: u64, commit: u64, round: u64) -> Message {
     let (term, commit) = (Term(term), Index(commit));
+    let beat = None;
     Message::Heartbeat(Heartbeat {
         term,
         commit,
         round,
+        beat,
     })
 }
 
 pub fn heard(term: u64, round: u64) -> Message {
-    let term = Term(term);
-    Message::HeartbeatAck(HeartbeatAck { term, round })
+    let (term, beat) = (Term(term), None);
+    Message::HeartbeatAck(HeartbeatAck { term, round, beat })
+}
+
+pub fn read_index(id: u64) -> Message {
+    Message::ReadIndex(ReadIndex { id })
+}
+
+pub fn read_index_is(id: u64, index: Option<u64>) -> Message {
+    let index = index.map(Index);
+    Message::ReadIndexReply(ReadIndexReply { id, index })
 }
 
 pub fn timeout_now(term: u64, last: LogId) -> Message {
@@ -387,6 +413,15 @@ pub fn heartbeats(sent: &Sent) -> Vec<(u64, u64)> {
         _ => None,
     };
     sent.iter().filter_map(round).collect()
+}
+
+/// Of what was sent, the commit indexes of heartbeats.
+pub fn commits_told(sent: &Sent) -> Vec<(u64, u64)> {
+    let commit = |(to, message): &(u64, Message)| match message {
+        Message::Heartbeat(heartbeat) => Some((*to, heartbeat.commit.0)),
+        _ => None,
+    };
+    sent.iter().filter_map(commit).collect()
 }
 
 /// To whom requests for votes went, and which.

@@ -6,6 +6,7 @@ mod elections;
 mod figure_2;
 mod harness;
 mod learners;
+mod leases;
 mod membership;
 mod reads;
 mod replication;

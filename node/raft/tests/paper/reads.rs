@@ -1,5 +1,5 @@
-//! Clients: section 8, and linearizable reads without the log, thesis 6.4. (6.4.1, leases: with
-//! leases. Exactly-once, section 8 and thesis 6.3: with sessions.)
+//! Clients: section 8, and linearizable reads without the log, thesis 6.4. (6.4.1: `leases.rs`.
+//! Exactly-once, section 8 and thesis 6.3: with sessions.)
 
 use kontiki_raft::{EntryKind, Raft, ReadId, Refused, Role, ServerId};
 
@@ -162,4 +162,73 @@ fn thesis_6_4_a_single_server_reads_at_once() {
     leader.elect(1);
     leader.read(7);
     assert_eq!(leader.reads, [(7, Some(2))]);
+}
+
+fn read_through(follower: &mut Subject, id: u64) -> Sent {
+    follower.turn(|raft, now| {
+        let taken = raft.read_through_leader(now, ReadId(id));
+        taken.expect("it knows a leader");
+    })
+}
+
+/// 6.4: a follower asks the leader for a read index, which confirms its leadership for it as for a
+/// read of its own, and answers by itself.
+#[test]
+fn thesis_6_4_a_follower_asks_the_leader_and_answers_itself() {
+    let mut follower = Subject::of(3);
+    follower.append(2, 2, at(1, 1), &[2], 2);
+    assert_eq!(read_through(&mut follower, 7), [(2, read_index(1))]);
+    follower.hear(2, read_index_is(1, Some(2)));
+    assert_eq!(follower.reads, [(7, Some(2))]);
+
+    let mut leader = established(3);
+    let sent = leader.hear(3, read_index(1));
+    let (to, round) = heartbeats(&sent)[0];
+    let sent = leader.hear(to, heard(2, round));
+    assert_eq!(sent, [(3, read_index_is(1, Some(2)))]);
+}
+
+/// ... under a number that it never uses again: an answer that is late, or comes twice, or from another,
+/// confirms nothing.
+#[test]
+fn thesis_6_4_an_answer_to_an_earlier_question_confirms_nothing() {
+    let mut follower = Subject::of(3);
+    follower.append(2, 2, at(1, 1), &[2], 2);
+    read_through(&mut follower, 7);
+    let asked = follower.pass(100);
+    assert_eq!(asked, [(2, read_index(2))], "again, without an answer");
+    for late in [
+        (2, read_index_is(1, Some(1))),
+        (3, read_index_is(2, Some(1))),
+    ] {
+        follower.hear(late.0, late.1);
+        assert_eq!(follower.reads, []);
+    }
+    follower.hear(2, read_index_is(2, Some(2)));
+    follower.hear(2, read_index_is(2, Some(2)));
+    assert_eq!(follower.reads, [(7, Some(2))]);
+    // Under another leader it goes on counting.
+    follower.append(3, 5, at(2, 2), &[5], 2);
+    assert_eq!(read_through(&mut follower, 8), [(3, read_index(3))]);
+}
+
+/// ... and whoever does not lead, or loses its leader, says so.
+#[test]
+fn thesis_6_4_a_question_to_no_leader_fails() {
+    let mut follower = Subject::of(3);
+    let refused = follower.raft.read_through_leader(follower.now, ReadId(1));
+    assert_eq!(refused, Err(Refused::NotLeader(None)));
+    follower.append(2, 2, at(1, 1), &[2], 2);
+    let answer = follower.hear(3, read_index(9));
+    assert_eq!(answer, [(3, read_index_is(9, None))]);
+    read_through(&mut follower, 1);
+    follower.hear(2, read_index_is(1, None));
+    read_through(&mut follower, 2);
+    follower.hear(3, forced(vote(3, at(2, 2))));
+    assert_eq!(follower.reads, [(1, None), (2, None)]);
+
+    let mut leader = established(3);
+    leader.hear(2, read_index(1));
+    let sent = leader.hear(3, forced(vote(3, at(2, 2))));
+    assert!(sent.contains(&(2, read_index_is(1, None))));
 }

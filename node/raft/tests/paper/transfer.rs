@@ -67,7 +67,8 @@ fn thesis_3_10_3_the_target_campaigns_at_once() {
     assert_eq!(target.is(), (Role::Follower, 2), "it lacks an entry");
     let sent = target.hear(2, timeout_now(2, at(2, 2)));
     assert_eq!(target.is(), (Role::Candidate, 3));
-    assert_eq!(sent, [2, 3].map(|to| (to, forced(vote(3, at(2, 2))))));
+    let asked = released(forced(vote(3, at(2, 2))), 2);
+    assert_eq!(sent, [2, 3].map(|to| (to, asked.clone())));
     assert_eq!(
         target.hear(2, timeout_now(2, at(2, 2))),
         [],

@@ -16,6 +16,11 @@
 //! elect 1          trigger and settle
 //! compact 1 5      1's log is compacted through 5       refusing 4 / restoring 4  4's snapshots
 //! propose 1        a command                            read 1 7             read number 7
+//! leases 1 2 3     all know that reads under a lease are on
+//! leased 1 7       read number 7, by lease if there is one
+//! through 2 7      read number 7 of a server that asks the leader
+//! age 2            how old what it has committed is at most
+//! hold 2           was started with durable state: holds its vote
 //! trigger 1        campaign at once                     transfer 1 [2]       hand over
 //! retire 1         it never leads again
 //! change 1 [add 4 join|stay|replace 3]... [remove 2]... [seen 5]
@@ -93,6 +98,34 @@ pub fn run(world: &mut World, command: &str) {
             let read = ReadId(number(read));
             ask(world, id, |raft, now| raft.read(now, read));
         }
+        ["leases", ..] => {
+            for id in &words[1..] {
+                world.turn(server(id), |raft, _| {
+                    raft.set_lease_reads(true);
+                    None
+                });
+            }
+        }
+        ["leased", id, read] => {
+            let read = ReadId(number(read));
+            ask(world, id, |raft, now| raft.read_leased(now, read));
+        }
+        ["through", id, read] => {
+            let read = ReadId(number(read));
+            ask(world, id, |raft, now| raft.read_through_leader(now, read));
+        }
+        ["age", id] => world.turn(server(id), |raft, now| {
+            Some(match raft.age(now) {
+                Some((age, index)) => {
+                    format!("{id}: at most {} ms old at {}", age.as_millis(), index.0)
+                }
+                None => format!("{id}: does not know how old it is"),
+            })
+        }),
+        ["hold", id] => world.turn(server(id), |raft, now| {
+            raft.hold_votes(now);
+            None
+        }),
         ["trigger", id] => ask(world, id, |raft, now| raft.trigger_election(now)),
         ["transfer", id] => ask(world, id, |raft, now| raft.transfer(now, None)),
         ["transfer", id, to] => ask(world, id, |raft, now| raft.transfer(now, Some(server(to)))),

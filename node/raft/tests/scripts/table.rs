@@ -16,7 +16,7 @@ const CODES: [(char, u32); 7] = [
 ];
 
 /// What a line may wait for.
-const COMING: [&str; 2] = ["with leases", "with durable storage"];
+const COMING: [&str; 1] = ["with durable storage"];
 
 /// Folders whose files are named after codes.
 const NAMED: [&str; 2] = ["node/raft/testdata", "tests/mutants"];

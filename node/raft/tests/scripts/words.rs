@@ -1,5 +1,7 @@
 //! Messages and configurations as scripts show them.
 
+use std::time::Duration;
+
 use kontiki_raft::{
     AppendOutcome, Configuration, EntryKind, EntryMeta, Index, LogId, Message, Purpose, ServerId,
     SnapshotOutcome,
@@ -34,8 +36,12 @@ pub fn describe(from: ServerId, to: ServerId, message: &Message, entries: &[Entr
         Message::Vote(vote) => {
             let kind = if vote.pre { "pre-vote" } else { "vote" };
             let forced = if vote.forced { ", forced" } else { "" };
+            let released = match vote.released {
+                Some(term) => format!(", released by the leader of term {}", term.0),
+                None => String::new(),
+            };
             format!(
-                "{kind} for term {}, log ends {}{forced}",
+                "{kind} for term {}, log ends {}{forced}{released}",
                 vote.term.0, vote.last
             )
         }
@@ -65,12 +71,28 @@ pub fn describe(from: ServerId, to: ServerId, message: &Message, entries: &[Entr
             }
         },
         Message::Heartbeat(heartbeat) => {
+            let lease = heartbeat.beat.map_or(Duration::ZERO, |beat| beat.lease);
             format!(
-                "heartbeat round {} commit {}",
-                heartbeat.round, heartbeat.commit.0
+                "heartbeat round {} commit {}{}",
+                heartbeat.round,
+                heartbeat.commit.0,
+                promised(", promise no vote for", lease)
             )
         }
-        Message::HeartbeatAck(ack) => format!("heard round {}, term {}", ack.round, ack.term.0),
+        Message::HeartbeatAck(ack) => format!(
+            "heard round {}, term {}{}",
+            ack.round,
+            ack.term.0,
+            promised(
+                ", promised for",
+                ack.beat.map_or(Duration::ZERO, |beat| beat.promise)
+            )
+        ),
+        Message::ReadIndex(asked) => format!("which index for question {}?", asked.id),
+        Message::ReadIndexReply(reply) => match reply.index {
+            Some(index) => format!("question {}: index {}", reply.id, index.0),
+            None => format!("question {}: no answer", reply.id),
+        },
         Message::SnapshotChunk(chunk) => {
             format!("snapshot {} through {}", chunk.id.number, chunk.id.last)
         }
@@ -83,6 +105,13 @@ pub fn describe(from: ServerId, to: ServerId, message: &Message, entries: &[Entr
         Message::TimeoutNow(request) => format!("campaign now, log ends {}", request.last),
     };
     format!("{} -> {}: {text}", from.0, to.0)
+}
+
+fn promised(words: &str, time: Duration) -> String {
+    match time.as_millis() {
+        0 => String::new(),
+        milliseconds => format!("{words} {milliseconds} ms"),
+    }
 }
 
 fn describe_entry(entry: &EntryMeta) -> String {

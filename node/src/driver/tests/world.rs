@@ -129,6 +129,7 @@ impl World {
             unapplied_bytes_max: 1 << 20,
             state_bytes_max: None,
             dirty_read: true,
+            lease_reads: false,
             snapshots: SnapshotSettings::default(),
             sessions: crate::config::SessionSettings::default().bounds(),
             checkpoint: CheckpointConfig {
