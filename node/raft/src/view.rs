@@ -142,7 +142,7 @@ impl Raft {
     /// Encoded bytes proposed and not committed, if it leads.
     pub fn uncommitted_bytes(&self) -> usize {
         match &self.state {
-            State::Leader(leader) => leader.uncommitted_bytes,
+            State::Leader(_) => self.log.bytes(self.commit, self.log.last().index),
             _ => 0,
         }
     }
