@@ -149,6 +149,7 @@ impl World {
             activate: false,
             pending_writes_max: WRITES_MAX,
             unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
+            state_bytes_max: None,
             dirty_read: true,
             snapshots: SnapshotSettings {
                 piece_bytes: 64,
@@ -340,6 +341,7 @@ impl World {
                     versions: Some(1..=1),
                     digest,
                     is_quarantined: false,
+                    ..HostReport::default()
                 },
             }));
         }

@@ -32,6 +32,7 @@ use crate::ending::Ending;
 use crate::handle::{Handle, HandleParts, Reply};
 use crate::metrics::Metrics;
 use crate::peer::{LinkEvent, PeerService};
+use crate::watching::Watching;
 
 /// Requests of one input.
 const REQUESTS_MAX: usize = 64;
@@ -42,7 +43,7 @@ const HEAP_BYTES_MAX: usize = 1 << 20;
 /// For every byte of the input: a key of one byte is a record, an entry and a few frames.
 const HEAP_PER_BYTE_MAX: usize = 2048;
 
-pub(super) const CLIENT: [&str; 9] = [
+pub(super) const CLIENT: [&str; 10] = [
     "/kontiki.v1.Data/Write",
     "/kontiki.v1.Data/WriteStream",
     "/kontiki.v1.Data/Read",
@@ -52,6 +53,7 @@ pub(super) const CLIENT: [&str; 9] = [
     "/kontiki.kv.v1.Kv/Get",
     "/kontiki.kv.v1.Kv/Delete",
     "/kontiki.kv.v1.Kv/Range",
+    "/kontiki.kv.v1.Kv/Watch",
 ];
 pub(super) const ADMIN: [&str; 13] = [
     "/kontiki.v1.Admin/Bootstrap",
@@ -179,6 +181,7 @@ impl Desk {
             machine: "kv",
             versions: 1..=1,
             metrics,
+            watching: Watching::new(config.watch, seen.clone()),
             initial_config: Vec::new(),
             standing: seen,
             ending: Ending::default(),
@@ -220,6 +223,7 @@ impl Desk {
         while let Ok(input) = self.taken.try_recv() {
             inputs.push(input);
         }
+        self.handle.taken(&inputs);
         self.take(inputs);
     }
 

@@ -160,6 +160,7 @@ impl Speaker<'_, '_> {
                 versions: versions.filter(|range| 1 <= *range.start() && !range.is_empty()),
                 digest,
                 is_quarantined: flags & 64 != 0,
+                election_priority: from.0 as u8,
             },
         })
     }
