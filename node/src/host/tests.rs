@@ -439,7 +439,7 @@ fn a_state_that_is_refused_leaves_the_own_one_in_place() {
         index: Index(9),
     };
     let mut of_another = whole.clone();
-    of_another[20] ^= 1; // a letter of the machine's name
+    of_another[21] ^= 1; // a letter of the machine's name
     let mut of_a_later_version = whole.clone();
     of_a_later_version[4] = 9;
     let cuts = (0..whole.len()).map(|cut| whole[..cut].to_vec());

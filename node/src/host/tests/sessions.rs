@@ -143,7 +143,7 @@ fn a_damaged_table_of_sessions_is_refused_and_nothing_changes() {
     host.run(entries(2, &controls(&payloads)));
     let (last, whole) = written(&mut host);
     let before = host.status();
-    let table = 4 + 16 + "moody".len();
+    let table = 4 + 17 + "moody".len();
     let longer = [(table, 1), (table + 1, 1)];
     // More sessions than there are; a session from the future; a sequence past its window.
     let wrong = [
