@@ -24,6 +24,7 @@ pub mod quorum;
 mod restored_state;
 mod single_vote;
 mod state_machine_safety;
+mod transfers;
 mod zones;
 
 use std::fmt;
@@ -74,6 +75,7 @@ impl Default for Checker {
                 Box::<monotonic::Monotonic>::default(),
                 Box::<election_safety::ElectionSafety>::default(),
                 Box::<leadership::Leadership>::default(),
+                Box::<transfers::Transfers>::default(),
                 Box::<single_vote::SingleVote>::default(),
                 Box::<log_matching::LogMatching>::default(),
                 Box::<leader_append_only::LeaderAppendOnly>::default(),

@@ -1,0 +1,37 @@
+//! A transfer of leadership always ends: the leader goes on, or another leads, within an election
+//! timeout (thesis section 3.10). Nothing can be written meanwhile.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::ServerId;
+
+use super::{Invariant, Ledger, Turn};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Transfers {
+    /// Since when a leader has been seen handing over.
+    since: BTreeMap<ServerId, u64>,
+}
+
+impl Invariant for Transfers {
+    fn name(&self) -> &'static str {
+        "transfers end"
+    }
+
+    fn check(&mut self, turn: &Turn<'_>, _ledger: &Ledger) -> Result<(), String> {
+        if !turn.status.transferring {
+            self.since.remove(&turn.server);
+            return Ok(());
+        }
+        let since = *self.since.entry(turn.server).or_insert(turn.now);
+        // Twice: the next one may begin in the turn in which one ends.
+        let timeout = turn.driver.raft().config().election_timeout_min * 22 / 10;
+        let lasted = turn.now - since;
+        if u128::from(lasted) > timeout.as_nanos() {
+            let seconds = lasted as f64 / 1e9;
+            return Err(format!("has been handing over for {seconds} s"));
+        }
+        Ok(())
+    }
+}
