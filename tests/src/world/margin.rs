@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use kontiki_node::driver::Status;
 use kontiki_raft::{ChangeRequest, Configuration, Index, Purpose, ServerId};
 
 use super::World;
@@ -13,7 +14,39 @@ const POSSIBLE_MAX: usize = 4096;
 impl World {
     /// Whether the cluster still has all that it needs after this server dies.
     pub(super) fn can_lose(&self, server: ServerId) -> bool {
-        self.is_safe(Some(server), None)
+        self.is_safe(Some(server), None) && self.is_electable_without(server)
+    }
+
+    /// Whether somebody who is left could be elected by those who are left. A quorum that lives is not
+    /// enough: a learner may hold more than any voter, as one that was lost told nobody else, and refuse
+    /// its vote to whoever believes that it votes. It would never campaign itself.
+    fn is_electable_without(&self, lost: ServerId) -> bool {
+        let left: Vec<&Status> = self
+            .processes()
+            .map(|(_, process)| &process.status)
+            .filter(|status| status.server != lost && self.is_sound(status.server))
+            .collect();
+        let gone = self.processes().find(|(_, process)| process.server == lost);
+        let told = gone.map(|(_, process)| process.status.last);
+        let votes = |status: &Status| {
+            let known = &status.configuration.configuration;
+            known.is_voter(status.server)
+        };
+        let wins = |candidate: &Status| {
+            let grants = |voter: &Status| {
+                voter.last <= candidate.last
+                    && (votes(voter) || told.is_none_or(|told| told <= candidate.last))
+            };
+            let mut halves = candidate.configuration.configuration.halves();
+            halves.all(|half| {
+                let granting = left
+                    .iter()
+                    .filter(|voter| half.contains(&voter.server) && grants(voter));
+                granting.count() >= (half.len() / 2 + 1).max(self.raft.min_majority)
+            })
+        };
+        left.iter()
+            .any(|candidate| votes(candidate) && candidate.quarantine.is_none() && wins(candidate))
     }
 
     /// Whether the cluster still has all that it needs if somebody asks for this, now or later.
