@@ -20,7 +20,7 @@ LEAVES ?= quorum log progress membership
 IMAGES := target/images/kontiki-node.tar target/images/kontiki-operator.tar \
   target/images/kontiki-bank-1.tar target/images/kontiki-bank-2.tar
 
-.PHONY: help build demo check test process e2e sim mutants leaves fuzz bench failover memory refill image
+.PHONY: help build demo check test process e2e sim mutants leaves fuzz bench bench-engine failover memory refill image
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -35,6 +35,7 @@ demo: build ## Tell ExRaft's story, then scale, crash and replace servers on thi
 
 check: ## Formatting, lints, and all tests but those in namespaces and on Kubernetes; needs no root (5 min)
 	cargo fmt --all --check
+	cargo fmt --manifest-path bench/engine/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --package kontiki-tests --test kubernetes --test namespaces --locked -- -D warnings
 	cargo test --workspace --locked --no-fail-fast
@@ -66,6 +67,11 @@ fuzz: ## Make inputs up that break a server: MINUTES=1 for each TARGET="codecs p
 
 bench: build ## Compare with etcd; writes target/bench/report.json
 	$(RUN) kontiki-bench
+
+# Not of the workspace: its rivals are built for it alone.
+bench-engine: ## The engine alone beside raft-rs and openraft; writes target/bench/engine.json (4 min)
+	cargo run --quiet --release --locked --manifest-path bench/engine/Cargo.toml \
+	  --target-dir $(TARGET_DIR)/engine
 
 failover: build ## Kill 20 leaders of ours and of etcd, the last part of bench alone (2 min)
 	$(RUN) kontiki-bench -- failover
