@@ -26,7 +26,7 @@
 //! 9. Never start a server with a [`ServerId`] whose log and vote are lost. Started with durable ones
 //!    it may have promised its vote away: call [`Raft::hold_votes`] first.
 //! 10. Say by [`Raft::set_lease_reads`] what the log says of leases, once that is applied. Take in what
-//!    is asked before the clock is read for [`Raft::tick`]: a lease is judged by that time.
+//!     is asked before the clock is read for [`Raft::tick`]: a lease is judged by that time.
 //!
 //! ```
 //! use kontiki_raft::*;

@@ -206,11 +206,15 @@ fn is_plausible(message: &Message) -> bool {
             AppendOutcome::Rejected { prev, hint } => ack.term.0.max(prev.0).max(id(hint)),
         },
         Message::Heartbeat(heartbeat) => {
-            let number = heartbeat.round.max(heartbeat.commit.0);
+            let fresh = heartbeat.beat.and_then(|beat| beat.fresh);
+            let index = fresh.map_or(0, |fresh| fresh.index.0);
+            let number = heartbeat.round.max(heartbeat.commit.0).max(index);
             heartbeat.term.0.max(number)
         }
         Message::HeartbeatAck(ack) => ack.term.0.max(ack.round),
         Message::TimeoutNow(request) => request.term.0.max(id(&request.last)),
+        Message::ReadIndex(request) => request.id,
+        Message::ReadIndexReply(reply) => reply.id.max(reply.index.map_or(0, |index| index.0)),
         Message::SnapshotChunk(chunk) => {
             let number = chunk.id.number.max(chunk.offset);
             chunk.term.0.max(id(&chunk.id.last)).max(number)

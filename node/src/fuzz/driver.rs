@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{
-    AppendAck, AppendOutcome, ChangeRequest, HeartbeatAck, Index, Message, SnapshotAck,
+    AppendAck, AppendOutcome, BeatAck, ChangeRequest, HeartbeatAck, Index, Message, SnapshotAck,
     SnapshotOutcome, Time, VoteReply,
 };
 
@@ -15,7 +15,7 @@ use super::heap;
 use super::members::{CLUSTER, ME, Speaker, VOTERS};
 use crate::config::MachineKind;
 use crate::driver::{
-    CheckpointConfig, Driver, DriverConfig, Envelope, HostReport, Input, Loss, Output,
+    CheckpointConfig, Driver, DriverConfig, Envelope, HostReport, Input, Loss, Output, ReadMode,
     SessionBounds, SnapshotSettings, Until,
 };
 use crate::host::{Host, Job, SessionId};
@@ -151,6 +151,7 @@ impl World {
             unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             state_bytes_max: None,
             dirty_read: true,
+            lease_reads: true,
             snapshots: SnapshotSettings {
                 piece_bytes: 64,
                 bytes_max: SNAPSHOT_BYTES_MAX,
@@ -251,7 +252,8 @@ impl World {
                 reply: self.ask(),
             },
             step::READ => Input::Read {
-                stale: speaker.fields.byte() & 1 != 0,
+                mode: read_mode(speaker.fields.byte()),
+                forward: speaker.fields.byte() & 1 != 0,
                 query: Bytes::copy_from_slice(speaker.fields.bytes()),
                 reply: self.ask(),
             },
@@ -320,6 +322,11 @@ impl World {
                 Message::Heartbeat(heartbeat) => Message::HeartbeatAck(HeartbeatAck {
                     term: heartbeat.term,
                     round: heartbeat.round,
+                    beat: heartbeat.beat.map(|beat| BeatAck {
+                        sent: beat.sent,
+                        at: beat.sent,
+                        promise: beat.lease,
+                    }),
                 }),
                 Message::SnapshotChunk(chunk) => {
                     let bytes = sent.batch.len() as u64;
@@ -454,5 +461,14 @@ mod tests {
         ];
         let others: Vec<_> = came.iter().filter(|(_, came)| !came).collect();
         assert!(others.is_empty(), "{others:?}");
+    }
+}
+
+fn read_mode(byte: u8) -> ReadMode {
+    match byte % 4 {
+        0 => ReadMode::Linearizable,
+        1 => ReadMode::Stale,
+        2 => ReadMode::Leased,
+        _ => ReadMode::Bounded(Duration::from_secs(1)),
     }
 }

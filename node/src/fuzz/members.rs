@@ -1,11 +1,14 @@
 //! What members of the cluster say, made of fields: any message, with any numbers in it, and batches
 //! that decode or do not.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kontiki_raft::{
-    Append, AppendAck, AppendOutcome, ClusterId, Configuration, EntryKind, Heartbeat, HeartbeatAck,
-    Index, LogId, Message, Purpose, ServerId, SnapshotAck, SnapshotChunk, SnapshotId,
-    SnapshotOutcome, Term, TimeoutNow, Vote, VoteReply,
+    Append, AppendAck, AppendOutcome, Beat, BeatAck, ClusterId, Configuration, EntryKind,
+    Freshness, Heartbeat, HeartbeatAck, Index, LogId, Message, Purpose, ReadIndex, ReadIndexReply,
+    ServerId, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome, Term, Time, TimeoutNow,
+    Vote, VoteReply,
 };
 
 use super::codecs::written;
@@ -39,6 +42,8 @@ pub(super) mod kind {
     pub(in crate::fuzz) const SNAPSHOT_CHUNK: u8 = 8;
     pub(in crate::fuzz) const SNAPSHOT_RECEIVED: u8 = 9;
     pub(in crate::fuzz) const SNAPSHOT_REFUSED: u8 = 10;
+    pub(in crate::fuzz) const READ_INDEX: u8 = 11;
+    pub(in crate::fuzz) const READ_INDEX_REPLY: u8 = 12;
 }
 
 /// Says what comes from members, near what a server knows.
@@ -93,6 +98,7 @@ impl Speaker<'_, '_> {
                 last: self.id(),
                 pre: flags & 1 != 0,
                 forced: flags & 2 != 0,
+                released: (flags & 128 != 0).then(|| self.term()),
             }),
             kind::VOTE_REPLY => Message::VoteReply(VoteReply {
                 term,
@@ -110,10 +116,12 @@ impl Speaker<'_, '_> {
                 term,
                 commit: self.index(),
                 round: self.fields.number(&[1]),
+                beat: (flags & 128 != 0).then(|| self.beat()),
             }),
             kind::HEARTBEAT_ACK => Message::HeartbeatAck(HeartbeatAck {
                 term,
                 round: self.fields.number(&[1]),
+                beat: (flags & 128 != 0).then(|| self.beat_ack()),
             }),
             kind::TIMEOUT_NOW => Message::TimeoutNow(TimeoutNow {
                 term,
@@ -129,6 +137,13 @@ impl Speaker<'_, '_> {
                 self.snapshot_ack(term, SnapshotOutcome::Received(received))
             }
             kind::SNAPSHOT_REFUSED => self.snapshot_ack(term, SnapshotOutcome::Refused),
+            kind::READ_INDEX => Message::ReadIndex(ReadIndex {
+                id: self.fields.number(&[1]),
+            }),
+            kind::READ_INDEX_REPLY => Message::ReadIndexReply(ReadIndexReply {
+                id: self.fields.number(&[1]),
+                index: (flags & 128 == 0).then(|| self.index()),
+            }),
             _ => return None,
         };
         let digest = (flags & 4 != 0).then(|| Digest {
@@ -163,6 +178,25 @@ impl Speaker<'_, '_> {
                 election_priority: from.0 as u8,
             },
         })
+    }
+
+    fn beat(&mut self) -> Beat {
+        Beat {
+            sent: Time(self.fields.number(&[1])),
+            lease: Duration::from_millis(self.fields.number(&[500])),
+            fresh: Some(Freshness {
+                as_of: Time(self.fields.number(&[1])),
+                index: self.index(),
+            }),
+        }
+    }
+
+    fn beat_ack(&mut self) -> BeatAck {
+        BeatAck {
+            sent: Time(self.fields.number(&[1])),
+            at: Time(self.fields.number(&[1])),
+            promise: Duration::from_millis(self.fields.number(&[500])),
+        }
     }
 
     fn append_ack(&mut self, term: Term, is_accepted: bool) -> Message {

@@ -239,6 +239,7 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
             last: wire_id(),
             pre: true,
             forced: true,
+            released: 1,
         }),
         Body::VoteReply(raft::VoteReply {
             term: 2,
@@ -262,11 +263,22 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
             term: 2,
             commit: 1,
             round: 3,
+            beat: Some(raft::Beat {
+                sent: 1,
+                lease_milliseconds: 500,
+                fresh_as_of: 1,
+                fresh_index: 2,
+            }),
         }),
         Body::HeartbeatAck(raft::HeartbeatAck {
             term: 2,
             round: 3,
             digest: Some(raft::Digest { index: 2, value: 5 }),
+            beat: Some(raft::BeatAck {
+                sent: 1,
+                at: 1,
+                promise_milliseconds: 500,
+            }),
         }),
         Body::TimeoutNow(raft::TimeoutNow {
             term: 2,
@@ -376,7 +388,7 @@ pub(super) fn client() -> Seeds {
     };
     let read = v1::ReadRequest {
         query: KvQuery::Get { key: b"k" }.encode(),
-        consistency: 0,
+        ..v1::ReadRequest::default()
     };
     let write = v1::WriteRequest {
         command,
@@ -539,7 +551,12 @@ pub(super) fn driver() -> Seeds {
         .0;
     let session = Writer::default().byte(step::WRITE_IN_SESSION).near(4, 0, 0);
     let session = session.small(1).small(0).bytes(b"7").0;
-    let read = Writer::default().byte(step::READ).byte(0).bytes(b"").0;
+    let read = Writer::default()
+        .byte(step::READ)
+        .byte(0)
+        .byte(0)
+        .bytes(b"")
+        .0;
     let change = [step::CHANGE, 0b1000, 1, 0, 0, 1];
     let echo = [step::ECHO];
     let vote = at_the_end(says(said::VOTE)).0;
