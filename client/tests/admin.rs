@@ -115,6 +115,9 @@ impl Service for Node {
     ) -> Answer<TriggerElectionResponse> {
         self.own("trigger_election")
     }
+    async fn quarantine(&self, _: Request<QuarantineRequest>) -> Answer<QuarantineResponse> {
+        self.own("quarantine")
+    }
     async fn await_leader(&self, _: Request<AwaitLeaderRequest>) -> Answer<AwaitLeaderResponse> {
         let mut left = self.leaderless.lock().unwrap();
         if *left > 0 {
