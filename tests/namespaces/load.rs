@@ -53,15 +53,16 @@ pub struct Load {
 type Seen = Option<(Option<Value>, u64)>;
 
 impl Load {
-    /// Two clients with sessions, two without, and one at each of the servers, by their places.
-    pub fn start(servers: usize, seed: u64) -> Self {
+    /// Two clients with sessions and two without, who know of all hosts; and one at each of the
+    /// servers, which are on the first hosts.
+    pub fn start(servers: usize, hosts: usize, seed: u64) -> Self {
         let shared = Arc::new(Shared {
             recorder: Recorder::begin(),
             value: AtomicU64::new(1),
             acknowledged: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
-        let endpoints = (0..servers).map(client_address).collect();
+        let endpoints = (0..hosts).map(client_address).collect();
         let mut load = Self {
             shared,
             clients: JoinSet::new(),

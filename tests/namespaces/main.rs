@@ -231,6 +231,10 @@ async fn run_one(scenario: &Scenario, size: usize, seed: u64) -> Ended {
     };
     let recorder = world.load.recorder();
     let judged = report::judge(recorder, &folder);
+    let result = result.with_context(|| match world.notes.last() {
+        Some(note) => format!("after \"{}\"", note.what),
+        None => "before any fault".to_owned(),
+    });
     let row = Row {
         scenario: name,
         faults: world.notes.iter().filter(|note| note.is_fault).count(),

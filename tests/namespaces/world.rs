@@ -52,7 +52,7 @@ impl World {
             false => None,
         };
         let cluster = Cluster::start(network, size, proxied, logs).await?;
-        let load = Load::start(size, seed);
+        let load = Load::start(size, size + SPARE, seed);
         load.go_on(SOME).await?;
         Ok(Self {
             load,
