@@ -192,6 +192,7 @@ async fn call(
             let request = GetRequest {
                 key,
                 consistency: Consistency::Linearizable.into(),
+                ..GetRequest::default()
             };
             let response = kv.get(Request::new(request)).await?;
             Ok(of_get(response.get_ref()))
