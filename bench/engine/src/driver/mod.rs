@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 
 use crate::rounds::{Contest, Side, rate};
 
@@ -42,14 +43,28 @@ impl Flavour {
         }
     }
 
-    fn runtime(self) -> Result<Runtime> {
+    fn start(self) -> Result<Running> {
         let mut builder = match self {
             Self::CurrentThread => Builder::new_current_thread(),
             Self::MultiThread => Builder::new_multi_thread(),
         };
         let runtime = builder.worker_threads(WORKERS).enable_all().build();
-        runtime.context("make a runtime")
+        let runtime = runtime.context("make a runtime")?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::spawn(move || runtime.block_on(stopped));
+        Ok(Running {
+            handle,
+            _stop: stop,
+        })
     }
+}
+
+/// A runtime that goes on between legs, so that its servers hear each other meanwhile.
+struct Running {
+    handle: Handle,
+    /// Dropped, it ends.
+    _stop: oneshot::Sender<()>,
 }
 
 /// Three servers in one runtime.
@@ -77,7 +92,7 @@ trait Client: Clone + Send + 'static {
 
 /// A cluster under load.
 struct Loaded<C: Cluster> {
-    runtime: Runtime,
+    runtime: Running,
     cluster: C,
     callers: Callers,
     machine: Machine,
@@ -85,8 +100,8 @@ struct Loaded<C: Cluster> {
 
 impl<C: Cluster> Loaded<C> {
     fn new(callers: usize, machine: Machine, flavour: Flavour) -> Result<Self> {
-        let runtime = flavour.runtime()?;
-        let cluster = runtime.block_on(async {
+        let runtime = flavour.start()?;
+        let cluster = runtime.handle.block_on(async {
             let start = tokio::time::timeout(PATIENCE, C::start(machine));
             start.await.context("no leader serves")?
         })?;
@@ -117,7 +132,7 @@ impl<C: Cluster> Loaded<C> {
 
 impl<C: Cluster> Side for Loaded<C> {
     fn leg(&mut self, warm_up: Duration, measured: Duration) -> Result<f64> {
-        self.runtime.block_on(async {
+        self.runtime.handle.block_on(async {
             let running = self.callers.start(&self.cluster.client());
             tokio::time::sleep(warm_up).await;
             let (before, begun) = (self.callers.answered(), Instant::now());
@@ -137,7 +152,7 @@ impl<C: Cluster> Side for Loaded<C> {
         let Self {
             runtime, cluster, ..
         } = *self;
-        let states = runtime.block_on(cluster.stop())?;
+        let states = runtime.handle.block_on(cluster.stop())?;
         ensure!(states.len() == 3, "{} states", states.len());
         for state in &states {
             ensure!(*state == states[0], "the servers' states differ");
