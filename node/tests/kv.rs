@@ -55,6 +55,7 @@ async fn keys_are_put_read_listed_and_deleted() {
     let get = |key: &str, consistency| GetRequest {
         key: key.to_owned().into(),
         consistency,
+        ..GetRequest::default()
     };
     let got = kv.get(get("b", 0)).await.expect("read").into_inner();
     let pair = got.kv.expect("found");
@@ -193,6 +194,7 @@ async fn increments_by_compare_and_set_are_all_there() {
     let get = GetRequest {
         key: "counter".into(),
         consistency: 0,
+        ..GetRequest::default()
     };
     let got = kv(&nodes[leader]).await.get(get).await.expect("read");
     let got = got.into_inner();

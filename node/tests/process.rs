@@ -167,6 +167,7 @@ async fn memory_is_bounded_by_what_is_stored() {
     let request = GetRequest {
         key: "key-00000007".into(),
         consistency: v1::Consistency::Linearizable.into(),
+        ..GetRequest::default()
     };
     let got = client.get(request).await.expect("read").into_inner();
     assert_eq!(got.revision, VALUES as u64);

@@ -92,6 +92,7 @@ async fn a_survivor_keeps_what_it_has_and_serves_nothing() {
     let get = GetRequest {
         key: "k".into(),
         consistency: v1::Consistency::Stale.into(),
+        ..GetRequest::default()
     };
     let refused = kv(node).await.get(get).await.expect_err("not served");
     let quarantined = (Code::Unavailable, reason::QUARANTINED.to_owned());

@@ -287,6 +287,7 @@ async fn stale_reads_are_refused_where_they_are_disabled() {
     let get = |consistency: v1::Consistency| GetRequest {
         key: "k".into(),
         consistency: consistency.into(),
+        ..GetRequest::default()
     };
     let status = kv.get(get(v1::Consistency::Stale)).await;
     let expected = (

@@ -46,6 +46,7 @@ async fn count(node: &NodeProcess) -> String {
     let request = v1::ReadRequest {
         query: "x".into(),
         consistency: v1::Consistency::Linearizable.into(),
+        ..v1::ReadRequest::default()
     };
     let read = data(node).await.read(request).await.expect("read");
     String::from_utf8(read.into_inner().reply.to_vec()).expect("text")

@@ -461,6 +461,7 @@ async fn a_server_that_a_snapshot_refills_says_what_its_watchers_have_missed() {
     let get = GetRequest {
         key: "k".into(),
         consistency: v1::Consistency::Stale.into(),
+        ..GetRequest::default()
     };
     eventually("it is refilled", async || {
         let got = kv(late).await.get(get.clone()).await.ok()?.into_inner();

@@ -194,6 +194,7 @@ mod tests {
         let request = GetRequest {
             key: Bytes::from_static(b"key"),
             consistency: 1,
+            ..GetRequest::default()
         };
         let got: GetResponse = connection
             .unary("/kontiki.kv.v1.Kv/Get", &request)

@@ -415,6 +415,15 @@ impl World {
     }
 }
 
+fn read_mode(byte: u8) -> ReadMode {
+    match byte % 4 {
+        0 => ReadMode::Linearizable,
+        1 => ReadMode::Stale,
+        2 => ReadMode::Leased,
+        _ => ReadMode::Bounded(Duration::from_secs(1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kontiki_raft::Role;
@@ -461,14 +470,5 @@ mod tests {
         ];
         let others: Vec<_> = came.iter().filter(|(_, came)| !came).collect();
         assert!(others.is_empty(), "{others:?}");
-    }
-}
-
-fn read_mode(byte: u8) -> ReadMode {
-    match byte % 4 {
-        0 => ReadMode::Linearizable,
-        1 => ReadMode::Stale,
-        2 => ReadMode::Leased,
-        _ => ReadMode::Bounded(Duration::from_secs(1)),
     }
 }

@@ -98,9 +98,7 @@ impl World {
             self.tally.add("message: corrupted");
             "fault: corrupted message"
         } else {
-            if process.status.cluster.is_none() {
-                return None;
-            }
+            process.status.cluster?;
             envelope.cluster = ClusterId(envelope.cluster.0 ^ 0xf00d);
             self.tally.add("message: of another cluster");
             "fault: message of another cluster"

@@ -52,7 +52,8 @@ fn reads_that_wait_for_a_round_are_bounded() {
     let read = |world: &mut World| {
         world.ask(leader, |reply| Input::Read {
             query: Bytes::new(),
-            stale: false,
+            mode: ReadMode::Linearizable,
+            forward: false,
             reply,
         })
     };
@@ -115,7 +116,8 @@ fn jobs_of_a_machine_on_its_thread_are_bounded() {
     }];
     inputs.extend((1..=2 * JOBS_MAX).map(|reply| Input::Read {
         query: Bytes::new(),
-        stale: true,
+        mode: ReadMode::Stale,
+        forward: false,
         reply,
     }));
     let mut outputs = Vec::new();

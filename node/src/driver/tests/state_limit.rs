@@ -50,6 +50,7 @@ impl World {
             unapplied_bytes_max: 1 << 20,
             state_bytes_max,
             dirty_read: true,
+            lease_reads: false,
             snapshots: SnapshotSettings::default(),
             sessions: crate::config::SessionSettings::default().bounds(),
             checkpoint: CheckpointConfig {
@@ -190,7 +191,8 @@ fn past_the_limit_what_grows_the_state_is_refused_and_all_else_goes_on() {
     let query = query.encode();
     let read = world.ask(|reply| Input::Read {
         query,
-        stale: false,
+        mode: crate::driver::ReadMode::Linearizable,
+        forward: false,
         reply,
     });
     assert!(matches!(read, Ok(Answer::Read { .. })), "{read:?}");
