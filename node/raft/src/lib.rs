@@ -57,9 +57,10 @@
 //!
 //! # Where what is
 //!
-//! `raft` the state, the inputs, the end of a turn; `view` what others may see; `election`, `replication`, `membership`,
-//! `reads`, `follower_reads`, `freshness`, `lease`, `transfer`, `snapshot` the handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves
-//! that know no messages; `invariant` what always holds.
+//! `raft` the state, the inputs, the end of a turn; `view` what others may see; `propose` new entries; `election`,
+//! `replication`, `membership`, `reads`, `follower_reads`, `freshness`, `lease`, `transfer`, `snapshot` the
+//! handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves that know no messages; `invariant` what
+//! always holds.
 //!
 //! # Caveats
 //!
@@ -87,6 +88,7 @@ mod output;
 mod progress;
 #[cfg(test)]
 mod properties;
+mod propose;
 mod quorum;
 mod raft;
 mod random;
