@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 
 use super::inbound::pump;
 use super::outbox::OutboxStream;
-use super::{Lane, LinkEvent, message_bytes_max, wire};
+use super::{Lane, LinkEvent, hello, message_bytes_max};
 use crate::driver::Loss;
 use crate::handle::Handle;
 use crate::peer::outbox::outbox;
@@ -115,7 +115,7 @@ impl Dialler {
             Err(_) => return unreachable(false),
         };
         match timeout(DIAL_TIMEOUT, answers.message()).await {
-            Ok(Ok(Some(hello))) => match wire::greeted(&hello) {
+            Ok(Ok(Some(hello))) => match hello::greeted(&hello) {
                 Some(server) if server.id == self.peer => self.handle.book.learn(server),
                 Some(_) => return unreachable(true),
                 None => return unreachable(false),
@@ -148,7 +148,7 @@ impl Dialler {
         let mut client = PeerClient::new(channel)
             .max_decoding_message_size(bytes_max)
             .max_encoding_message_size(bytes_max);
-        let hello = wire::hello(self.handle.cluster(), self.handle.book.me(), self.peer);
+        let hello = hello::encode(self.handle.cluster(), self.handle.book.me(), self.peer);
         let requests = futures::stream::iter([hello]).chain(queue);
         match self.lane {
             Lane::Liveness => client.liveness(requests).await,

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::outbox::outbox;
-use super::{Lane, LinkEvent, wire};
+use super::{Lane, LinkEvent, hello, wire};
 use crate::address_book::ServerRef;
 use crate::api::{ApiError, status};
 use crate::driver::{Input, Refusal};
@@ -127,7 +127,7 @@ impl PeerService {
         self.learn(hello.cluster, dialler);
         let limits = self.handle.limits;
         let (outbox, queue) = outbox(limits.peer_queue_messages_max, limits.peer_queue_bytes_max);
-        outbox.push(wire::hello(
+        outbox.push(hello::encode(
             self.handle.cluster(),
             self.handle.book.me(),
             peer,
@@ -157,7 +157,7 @@ impl PeerService {
             let code = Code::InvalidArgument;
             self.refuse(remote, Reason::Malformed, code, text, reason::MALFORMED)
         };
-        let Some(peer) = wire::greeted(hello) else {
+        let Some(peer) = hello::greeted(hello) else {
             return Err(malformed(
                 "the first message is a Hello with its sender's id",
             ));

@@ -6,6 +6,7 @@
 //! it again.
 
 mod dial;
+mod hello;
 mod inbound;
 mod links;
 mod outbox;
@@ -14,7 +15,8 @@ mod wire;
 /// What is fuzzed by itself.
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz {
-    pub(crate) use super::wire::{decode, encode, greeted};
+    pub(crate) use super::hello::greeted;
+    pub(crate) use super::wire::{decode, encode};
 }
 
 pub(crate) use dial::endpoint;

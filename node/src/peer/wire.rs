@@ -1,20 +1,19 @@
 //! Between [`Envelope`] and `kontiki.raft.v1.PeerMessage`.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kontiki_proto::raft;
 use kontiki_proto::raft::PeerMessage;
 use kontiki_proto::raft::peer_message::Body;
 use kontiki_raft::{
-    Append, AppendAck, AppendOutcome, Beat, BeatAck, ClusterId, Freshness, Heartbeat, HeartbeatAck,
-    Index, LogId, Message, ReadIndex, ReadIndexReply, ServerId, SnapshotAck, SnapshotChunk,
-    SnapshotId, SnapshotOutcome, Term, Time, TimeoutNow, Vote, VoteReply,
+    Append, AppendAck, AppendOutcome, ClusterId, Heartbeat, HeartbeatAck, Index, LogId, Message,
+    ReadIndex, ReadIndexReply, ServerId, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome,
+    Term, TimeoutNow, Vote, VoteReply,
 };
 
-use crate::address_book::ServerRef;
 use crate::driver::{Envelope, HostReport};
 use crate::host::Digest;
+
+mod beat;
 
 /// A message that makes no sense; the text says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +48,12 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
             term: heartbeat.term.0,
             commit: heartbeat.commit.0,
             round: heartbeat.round,
-            beat: heartbeat.beat.map(wire_beat),
+            beat: heartbeat.beat.map(beat::encode),
         }),
         Message::HeartbeatAck(ack) => Body::HeartbeatAck(raft::HeartbeatAck {
             term: ack.term.0,
             round: ack.round,
-            beat: ack.beat.map(wire_beat_ack),
+            beat: ack.beat.map(beat::encode_ack),
             digest: host.digest.map(|digest| raft::Digest {
                 index: digest.index.0,
                 value: digest.value,
@@ -106,28 +105,6 @@ fn wire_ack(ack: AppendAck) -> raft::AppendAck {
             hint: Some(wire_id(hint)),
         },
     }
-}
-
-fn wire_beat(beat: Beat) -> raft::Beat {
-    raft::Beat {
-        sent: beat.sent.0,
-        lease_milliseconds: milliseconds(beat.lease),
-        fresh_as_of: beat.fresh.map_or(0, |fresh| fresh.as_of.0),
-        fresh_index: beat.fresh.map_or(0, |fresh| fresh.index.0),
-    }
-}
-
-fn wire_beat_ack(beat: BeatAck) -> raft::BeatAck {
-    raft::BeatAck {
-        sent: beat.sent.0,
-        at: beat.at.0,
-        promise_milliseconds: milliseconds(beat.promise),
-    }
-}
-
-/// Rounded down: of a promise, less is counted than is kept.
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn wire_snapshot_ack(ack: SnapshotAck) -> raft::SnapshotAck {
@@ -197,7 +174,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             term: Term(heartbeat.term),
             commit: Index(heartbeat.commit),
             round: heartbeat.round,
-            beat: heartbeat.beat.map(beat),
+            beat: heartbeat.beat.map(beat::decode),
         }),
         Body::HeartbeatAck(ack) => {
             host.digest = ack.digest.map(|digest| Digest {
@@ -207,7 +184,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
             Message::HeartbeatAck(HeartbeatAck {
                 term: Term(ack.term),
                 round: ack.round,
-                beat: ack.beat.map(beat_ack),
+                beat: ack.beat.map(beat::decode_ack),
             })
         }
         Body::TimeoutNow(now) => Message::TimeoutNow(TimeoutNow {
@@ -247,26 +224,6 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
     })
 }
 
-fn beat(beat: raft::Beat) -> Beat {
-    let fresh = Freshness {
-        as_of: Time(beat.fresh_as_of),
-        index: Index(beat.fresh_index),
-    };
-    Beat {
-        sent: Time(beat.sent),
-        lease: Duration::from_millis(beat.lease_milliseconds.into()),
-        fresh: (beat.fresh_as_of != 0).then_some(fresh),
-    }
-}
-
-fn beat_ack(beat: raft::BeatAck) -> BeatAck {
-    BeatAck {
-        sent: Time(beat.sent),
-        at: Time(beat.at),
-        promise: Duration::from_millis(beat.promise_milliseconds.into()),
-    }
-}
-
 fn wire_id(id: LogId) -> raft::LogId {
     raft::LogId {
         term: id.term.0,
@@ -287,37 +244,15 @@ fn snapshot_id(number: u64, last: Option<raft::LogId>) -> Result<SnapshotId, Mal
     Ok(SnapshotId { number, last })
 }
 
-/// The first message of a stream.
-pub fn hello(cluster: Option<ClusterId>, me: &ServerRef, to: ServerId) -> PeerMessage {
-    PeerMessage {
-        cluster: cluster.map_or(0, |cluster| cluster.0),
-        from: me.id.0,
-        to: to.0,
-        body: Some(Body::Hello(raft::Hello {
-            node: me.name.clone(),
-            peer_address: me.peer_address.clone(),
-            client_address: me.client_address.clone(),
-        })),
-        ..PeerMessage::default()
-    }
-}
-
-/// Who says hello; `None` if it is another message, or from nobody.
-pub fn greeted(message: &PeerMessage) -> Option<ServerRef> {
-    let Some(Body::Hello(hello)) = &message.body else {
-        return None;
-    };
-    (message.from != 0).then(|| ServerRef {
-        id: ServerId(message.from),
-        name: hello.node.clone(),
-        peer_address: hello.peer_address.clone(),
-        client_address: hello.client_address.clone(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use kontiki_raft::{Beat, BeatAck, Freshness, Time};
+
+    use super::super::hello;
     use super::*;
+    use crate::address_book::ServerRef;
 
     fn id(term: u64, index: u64) -> LogId {
         LogId {
@@ -487,16 +422,6 @@ mod tests {
         };
         assert!(decode(without(Some(Body::AppendAck(rejected)))).is_err());
         let me = ServerRef::unknown(ServerId(1));
-        assert!(decode(hello(None, &me, ServerId(2))).is_err());
-    }
-
-    #[test]
-    fn a_hello_says_who_dials() {
-        let mut me = ServerRef::unknown(ServerId(1));
-        me.peer_address = "here:1".into();
-        let message = hello(Some(ClusterId(5)), &me, ServerId(2));
-        assert_eq!((message.cluster, message.to), (5, 2));
-        assert_eq!(greeted(&message), Some(me));
-        assert_eq!(greeted(&PeerMessage { from: 0, ..message }), None);
+        assert!(decode(hello::encode(None, &me, ServerId(2))).is_err());
     }
 }
