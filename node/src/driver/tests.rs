@@ -1,6 +1,7 @@
 //! A few drivers on one thread: versions, digests, limits.
 
 mod bounds;
+mod lies;
 mod state_limit;
 mod world;
 
