@@ -444,6 +444,15 @@ mod tests {
             let granted = |reply: &VoteReply| reply.granted;
             matches!(&sent.message, Message::VoteReply(reply) if granted(reply))
         });
+        let told_index = |name| {
+            let sent = after(name).sent.into_iter();
+            let indexes = sent.filter_map(|sent| match sent.message {
+                Message::ReadIndexReply(reply) => reply.index,
+                _ => None,
+            });
+            indexes.count() == 1
+        };
+        let nobody_waits = |name| after(name).waiting.is_empty();
         let status = |name| after(name).driver.status();
         let restored = |name| after(name).driver.counters().snapshots_restored == 1;
         let led =
@@ -466,6 +475,10 @@ mod tests {
                 status("refused-by-a-crowd").standing.role == Role::Candidate,
             ),
             ("versions", status("versions").applied > Index(1000)),
+            ("read-index", told_index("read-index")),
+            ("forwarded-read", nobody_waits("forwarded-read")),
+            ("forwarded-in-vain", nobody_waits("forwarded-in-vain")),
+            ("lease", nobody_waits("lease")),
             ("tail", status("tail").log_bytes > 2 * UNCOMMITTED_BYTES_MAX),
         ];
         let others: Vec<_> = came.iter().filter(|(_, came)| !came).collect();

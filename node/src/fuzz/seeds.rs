@@ -173,6 +173,11 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
             received: 9,
             refused: false,
         }),
+        Body::ReadIndex(raft::ReadIndex { id: 1 }),
+        Body::ReadIndexReply(raft::ReadIndexReply {
+            id: 1,
+            index: Some(2),
+        }),
     ];
     let message = |body| raft::PeerMessage {
         cluster: CLUSTER.0,

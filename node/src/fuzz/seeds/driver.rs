@@ -7,12 +7,17 @@ use crate::fuzz::members::kind as said;
 
 /// A follower that is led by server 2 in the next term: the head of a message.
 fn says(kind: u8) -> Writer {
+    said_by_2(kind, 0, 1)
+}
+
+/// The head of a message of server 2, `step` away from the term.
+fn said_by_2(kind: u8, flags: u8, step: u8) -> Writer {
     Writer::default()
         .byte(step::SAY)
         .byte(kind)
         .byte(2)
-        .byte(0)
-        .near(1, 0, 1)
+        .byte(flags)
+        .near(1, 0, step)
 }
 
 /// After the last entry, in its term.
@@ -74,6 +79,37 @@ pub(in crate::fuzz) fn driver() -> Seeds {
     let vote = at_the_end(says(said::VOTE)).0;
     let heartbeat = says(said::HEARTBEAT).near(4, 0, 0).small(1).0;
     let timeout_now = at_the_end(says(said::TIMEOUT_NOW)).0;
+    let asks_index = said_by_2(said::READ_INDEX, 0, 0).small(1).0;
+    let read_forwarded = Writer::default()
+        .byte(step::READ)
+        .byte(0)
+        .byte(1)
+        .bytes(b"")
+        .0;
+    let index_told = said_by_2(said::READ_INDEX_REPLY, 0, 0)
+        .small(1)
+        .near(4, 0, 0)
+        .0;
+    let index_refused = said_by_2(said::READ_INDEX_REPLY, 128, 0).small(1).0;
+    let asked_under_lease = said_by_2(said::HEARTBEAT, 128, 1).near(4, 0, 0).small(1);
+    let asked_under_lease = asked_under_lease
+        .small(1)
+        .near(1, 0, 0)
+        .small(1)
+        .near(4, 0, 0)
+        .0;
+    let promised = said_by_2(said::HEARTBEAT_ACK, 128, 0).small(1);
+    let promised = promised.small(1).small(1).near(1, 0, 0).0;
+    let released = at_the_end(said_by_2(said::VOTE, 128, 1)).near(1, 0, 0).0;
+    let read_as = |mode: u8| {
+        Writer::default()
+            .byte(step::READ)
+            .byte(mode)
+            .byte(0)
+            .bytes(b"")
+            .0
+    };
+    let (read_leased, read_bounded) = (read_as(2), read_as(3));
     // From a server that there is not, another each time, in the term of a candidate that only a
     // quorum could help: the first byte of a server that is a number is 255.
     let from_anyone = |kind: u8, flags: u8, step: u8| {
@@ -82,6 +118,7 @@ pub(in crate::fuzz) fn driver() -> Seeds {
     };
     let refused_by_anyone = from_anyone(said::VOTE_REPLY, 1, 0).0;
     let heard_from_anyone = from_anyone(said::HEARTBEAT_ACK, 0, 0).small(1).0;
+    let index_asked_by_anyone = from_anyone(said::READ_INDEX, 0, 0).near(1, 0, 0).0;
     let asked_by_anyone = at_the_end(from_anyone(said::VOTE, 1, 0)).0;
     let often = [[step::REPEAT, 255]; 15].concat();
     // A version, over and over: an entry that is committed at once.
@@ -146,6 +183,24 @@ pub(in crate::fuzz) fn driver() -> Seeds {
             (
                 "many-writes",
                 with(&leader, &[&many, &[step::REPEAT, 14], &write, &echo, &echo]),
+            ),
+            ("read-index", with(&leader, &[&asks_index, &echo])),
+            (
+                "forwarded-read",
+                with(&follower, &[&heartbeat, &read_forwarded, &index_told]),
+            ),
+            (
+                "forwarded-in-vain",
+                with(&follower, &[&heartbeat, &read_forwarded, &index_refused]),
+            ),
+            (
+                "promise",
+                with(&follower, &[&asked_under_lease, &released, &read_bounded]),
+            ),
+            ("lease", with(&leader, &[&promised, &read_leased, &echo])),
+            (
+                "indexes-for-a-crowd",
+                with(&leader, &[&index_asked_by_anyone, &often]),
             ),
         ]
         .into_iter(),
