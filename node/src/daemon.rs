@@ -13,7 +13,7 @@ use kontiki_raft::ServerId;
 use crate::address_book::ServerRef;
 use crate::bootstrap::draw_id;
 use crate::config::{Cli, Config, ConfigError, host_name};
-use crate::http::router;
+use crate::http;
 use crate::listen::{ListenError, bind};
 use crate::machine::StateMachine;
 use crate::runner::{Node, NodeParts};
@@ -203,12 +203,7 @@ async fn attend(
     shutdown: impl Future<Output = ()>,
 ) -> Result<bool, RunError> {
     let listener = tokio::net::TcpListener::from_std(http).map_err(system("serve metrics"))?;
-    let app = router(node.handle().clone());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "metrics are not served any more");
-        }
-    });
+    tokio::spawn(http::serve(listener, node.handle().clone()));
     tokio::select! {
         () = shutdown => {
             node.stop().await;

@@ -35,9 +35,12 @@ use crate::peer::PeerService;
 
 use budget::Budget;
 pub use budget::Metered;
-use door::Door;
+pub(crate) use door::Door;
 use preface::{Beginning, PREFACE};
 pub(crate) use refused::{Remote, clear, of_library, of_reason};
+
+/// Connections of one port; past it, they are closed as they come. Half of them may be of one address.
+const CONNECTIONS_MAX: u32 = 2048;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +160,7 @@ impl Port for PeerPort {
     fn call(&self, request: Request<Metered>) -> Answer {
         match self.face(request.uri().path()) {
             Face::Peer => self.peer.clone().call(request),
-            Face::Admin | Face::Client => Box::pin(self.rest.clone().call(request)),
+            Face::Admin | Face::Client | Face::Http => Box::pin(self.rest.clone().call(request)),
         }
     }
 }
@@ -205,7 +208,7 @@ pub fn serve(
     let listener = TcpListener::from_std(listener)?;
     let serving = Serving {
         stop: CancellationToken::new(),
-        door: Door::new(),
+        door: Door::new(CONNECTIONS_MAX),
     };
     let (stop, door) = (serving.stop.clone(), serving.door.clone());
     let house = House {
@@ -230,6 +233,20 @@ struct House<P> {
     stop: CancellationToken,
 }
 
+/// Waits for one.
+pub(crate) async fn next_connection(listener: &TcpListener) -> (TcpStream, IpAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer.ip().to_canonical()),
+            Err(error) => {
+                // Out of file descriptors, most likely: a pause lets some close.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     transport: Transport,
@@ -246,15 +263,7 @@ async fn accept(
         .keep_alive_interval(transport.keep_alive)
         .keep_alive_timeout(transport.keep_alive_timeout);
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
-            Err(error) => {
-                // Out of file descriptors, most likely: a pause lets some close.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let (stream, peer) = next_connection(&listener).await;
         let place = match door.enter(peer) {
             Ok(place) => place,
             Err(why) => {

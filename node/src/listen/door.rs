@@ -7,44 +7,47 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections of one port; past it, they are closed as they come.
-pub(super) const CONNECTIONS_MAX: u32 = 2048;
-/// Of them, from one address: nobody alone shuts out everybody else.
-pub(super) const CONNECTIONS_OF_ADDRESS_MAX: u32 = CONNECTIONS_MAX / 2;
-
 /// The connections of a port.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
+pub(crate) struct Door {
+    connections_max: u32,
+    /// Of them, from one address: nobody alone shuts out everybody else.
+    of_address_max: u32,
     places: Arc<Semaphore>,
     by_address: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
 }
 
 /// The place of one connection; dropped, it is free.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     door: Door,
     address: IpAddr,
 }
 
 impl Door {
-    pub(super) fn new() -> Self {
+    /// Past so many connections, they are to be closed as they come.
+    pub(crate) fn new(connections_max: u32) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+            connections_max,
+            of_address_max: connections_max / 2,
+            places: Arc::new(Semaphore::new(connections_max as usize)),
             by_address: Arc::default(),
         }
     }
 
     /// A place for a connection; else why there is none.
-    pub(super) fn enter(&self, address: IpAddr) -> Result<Place, String> {
+    pub(crate) fn enter(&self, address: IpAddr) -> Result<Place, String> {
         let places = self.places.clone();
         let permit = places.try_acquire_owned();
-        let permit = permit.map_err(|_| format!("{CONNECTIONS_MAX} connections are open"))?;
+        let permit =
+            permit.map_err(|_| format!("{} connections are open", self.connections_max))?;
         let mut by_address = self.lock();
         let count = by_address.entry(address).or_insert(0);
-        if *count >= CONNECTIONS_OF_ADDRESS_MAX {
+        if *count >= self.of_address_max {
             return Err(format!(
-                "{CONNECTIONS_OF_ADDRESS_MAX} connections of this address are open"
+                "{} connections of this address are open",
+                self.of_address_max
             ));
         }
         *count += 1;
@@ -57,7 +60,7 @@ impl Door {
 
     /// Waits until no connection is left, at most `wait`.
     pub(super) async fn emptied(&self, wait: Duration) {
-        let all = self.places.acquire_many(CONNECTIONS_MAX);
+        let all = self.places.acquire_many(self.connections_max);
         // Who has not finished by then is cut off with the process.
         let _ = tokio::time::timeout(wait, all).await;
     }
@@ -88,16 +91,16 @@ mod tests {
 
     #[test]
     fn one_address_gets_half_of_the_places_and_all_together_no_more_than_there_are() {
-        let door = Door::new();
+        let door = Door::new(8);
         let address = |last| IpAddr::from([127, 0, 0, last]);
         let of = |last| -> Vec<Place> {
-            let places = (0..CONNECTIONS_MAX).map_while(|_| door.enter(address(last)).ok());
+            let places = (0..8).map_while(|_| door.enter(address(last)).ok());
             places.collect()
         };
         let first = of(1);
-        assert_eq!(first.len(), CONNECTIONS_OF_ADDRESS_MAX as usize);
+        assert_eq!(first.len(), 4);
         let second = of(2);
-        assert_eq!(first.len() + second.len(), CONNECTIONS_MAX as usize);
+        assert_eq!(first.len() + second.len(), 8);
         assert!(door.enter(address(3)).is_err());
         drop(first);
         assert!(door.enter(address(3)).is_ok());

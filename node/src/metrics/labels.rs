@@ -113,6 +113,8 @@ labels! {
         Admin "admin"
         /// The streams between servers.
         Peer "peer"
+        /// Metrics and probes.
+        Http "http"
     }
 }
 
