@@ -130,6 +130,9 @@ async fn a_daemon_is_stopped_over_admin() {
     }
 }
 
+/// So long that no election in these tests begins by itself.
+const FOR_EVER: [&str; 2] = ["--election-timeout-ms", "600000"];
+
 /// Values that a node holds must not pin the buffers that they were received in.
 #[tokio::test]
 async fn memory_is_bounded_by_what_is_stored() {
@@ -138,7 +141,8 @@ async fn memory_is_bounded_by_what_is_stored() {
     // Every value stays in the log; the map holds the last of each key.
     const KEYS: usize = 5_000;
     const CONNECTIONS: usize = 8;
-    let (nodes, leader) = cluster(3).await;
+    // However slow the machine is, the leader that is written to remains it.
+    let (nodes, leader) = cluster_with(3, &FOR_EVER).await;
     let mut writers = tokio::task::JoinSet::new();
     for connection in 0..CONNECTIONS {
         let address = format!("http://{}", nodes[leader].client);
@@ -179,9 +183,6 @@ async fn memory_is_bounded_by_what_is_stored() {
         "{resident} bytes resident, at most {bound}"
     );
 }
-
-/// So long that no election in these tests begins by itself.
-const FOR_EVER: [&str; 2] = ["--election-timeout-ms", "600000"];
 
 /// Waits until one of the nodes serves as leader; its status.
 async fn successor(nodes: &[NodeProcess]) -> v1::StatusResponse {
