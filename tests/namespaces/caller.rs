@@ -10,11 +10,12 @@ use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse,
 };
 use kontiki_proto::metadata;
-use kontiki_proto::v1::Consistency;
 use kontiki_tests::linearizability::history::{Key, Reply, Revisions, Value};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
+
+use crate::reading::Reading;
 
 /// A dial takes no longer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is asked of the store.
 #[derive(Clone, Copy, Debug)]
 pub enum Question {
-    Get,
+    Get(Reading),
     Put {
         value: Value,
         if_mod_revision: Option<u64>,
@@ -108,8 +109,8 @@ fn of_delete(response: &DeleteResponse, conditional: bool) -> (Reply, Revisions)
 async fn routed(client: &Client, key: Key, question: Question) -> Answer {
     let key = key_bytes(key);
     let result = match question {
-        Question::Get => {
-            let answer = client.get(key, Consistency::Linearizable).await;
+        Question::Get(reading) => {
+            let answer = client.get(key, reading.mode()).await;
             answer.map(|response| of_get(&response))
         }
         Question::Put {
@@ -138,8 +139,9 @@ async fn routed(client: &Client, key: Key, question: Question) -> Answer {
     })
 }
 
-/// One server. Nothing is sent twice, and only the server's own word, or a dial that failed, says that
+/// One server; copies share its connection. Nothing is sent twice, and only the server's own word, or a dial that failed, says that
 /// something failed.
+#[derive(Clone)]
 pub struct Direct {
     endpoint: Endpoint,
     connection: Option<KvClient<Channel>>,
@@ -157,16 +159,18 @@ impl Direct {
         }
     }
 
+    /// Connects, if it is not connected; `None` if that fails.
+    pub async fn dial(&mut self) -> Option<KvClient<Channel>> {
+        if self.connection.is_none() {
+            let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.endpoint.connect()).await;
+            self.connection = Some(KvClient::new(dialled.ok()?.ok()?));
+        }
+        self.connection.clone()
+    }
+
     pub async fn ask(&mut self, key: Key, question: Question) -> Answer {
-        let mut kv = match &self.connection {
-            Some(connection) => connection.clone(),
-            None => {
-                let dialled = tokio::time::timeout(DIAL_TIMEOUT, self.endpoint.connect()).await;
-                let Ok(Ok(channel)) = dialled else {
-                    return Err(Silence::Failed);
-                };
-                self.connection.insert(KvClient::new(channel)).clone()
-            }
+        let Some(mut kv) = self.dial().await else {
+            return Err(Silence::Failed);
         };
         let answer = tokio::time::timeout(self.timeout, call(&mut kv, key, question)).await;
         let silence = match answer {
@@ -188,11 +192,12 @@ async fn call(
 ) -> Result<(Reply, Revisions), Status> {
     let key = key_bytes(key).into();
     match question {
-        Question::Get => {
+        Question::Get(reading) => {
             let request = GetRequest {
                 key,
-                consistency: Consistency::Linearizable.into(),
-                ..GetRequest::default()
+                consistency: reading.consistency().into(),
+                staleness_milliseconds: reading.staleness_milliseconds(),
+                forward: reading.forwards(),
             };
             let response = kv.get(Request::new(request)).await?;
             Ok(of_get(response.get_ref()))

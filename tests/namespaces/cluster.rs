@@ -28,8 +28,10 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at the same condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Defaults, but for the time after which a write's outcome is called unknown.
+/// Defaults, but for the time after which a write's outcome is called unknown...
 const CONFIG: &str = "limits:\n  writeTimeoutMilliseconds: 2500\n";
+/// ...and in some clusters for reads under a lease.
+const LEASES: &str = "raft:\n  leaseReads: true\n";
 
 /// Where every node listens, on its own address.
 pub const CLIENT_PORT: u16 = 7400;
@@ -38,11 +40,22 @@ const HTTP_PORT: u16 = 7402;
 
 const CLUSTER_ID: &str = "00000000000c1057";
 
+/// What is not the same in all clusters.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Voters at first.
+    pub size: usize,
+    /// They reach each other through proxies.
+    pub is_proxied: bool,
+    /// Reads under a lease are on.
+    pub has_leases: bool,
+}
+
 /// Node processes, by the place of their host.
 pub struct Cluster {
     nodes: BTreeMap<usize, Node>,
-    /// They reach each other through proxies.
-    proxied: bool,
+    kind: Kind,
+    config: String,
     logs: PathBuf,
     /// Last, so that it goes after the nodes.
     pub network: Network,
@@ -78,24 +91,20 @@ fn admin_of(endpoints: impl IntoIterator<Item = String>, timeout: Duration) -> A
 }
 
 impl Cluster {
-    /// So many voters on the first hosts, bootstrapped and activated, with a leader.
+    /// Voters on the first hosts, bootstrapped and activated, with a leader.
     ///
     /// # Errors
     /// It does not come about.
-    pub async fn start(
-        network: Network,
-        voters: usize,
-        proxied: bool,
-        logs: &Path,
-    ) -> Result<Self> {
+    pub async fn start(network: Network, kind: Kind, logs: &Path) -> Result<Self> {
         std::fs::create_dir_all(logs)?;
         let mut cluster = Self {
             network,
             nodes: BTreeMap::new(),
-            proxied,
+            kind,
+            config: CONFIG.to_owned() + if kind.has_leases { LEASES } else { "" },
             logs: logs.to_owned(),
         };
-        for place in 0..voters {
+        for place in 0..kind.size {
             cluster.launch(place);
         }
         let servers = cluster.servers(&cluster.places());
@@ -124,7 +133,7 @@ impl Cluster {
             format!("--listen-peer={host}:{PEER_PORT}"),
             format!("--listen-http={host}:{HTTP_PORT}"),
         ];
-        if self.proxied {
+        if self.kind.is_proxied {
             flags.push(format!(
                 "--advertise-host={}",
                 network::proxy_address(place)
@@ -134,7 +143,7 @@ impl Cluster {
         let namespace = format!("--net={}", network::namespace_file(place));
         let launch = Launch {
             name: &name,
-            config: CONFIG,
+            config: &self.config,
             within: &["nsenter", &namespace],
             flags: &flags,
         };
@@ -161,7 +170,7 @@ impl Cluster {
         let server = |place: &usize| {
             let server = self.node(*place).as_server();
             let through = network::proxy_address(*place);
-            match self.proxied {
+            match self.kind.is_proxied {
                 false => server,
                 true => Server {
                     peer_address: format!("{through}:{PEER_PORT}"),
@@ -408,7 +417,7 @@ impl Cluster {
         .await
     }
 
-    /// Makes a server campaign at once.
+    /// Makes a server campaign as soon as it has promised its vote to nobody.
     ///
     /// # Errors
     /// It will not.
@@ -419,7 +428,11 @@ impl Cluster {
             server_id: node.server_id.clone(),
         };
         let endpoint: Address = node.peer.parse()?;
-        self.admin().trigger_election(&endpoint, request).await?;
-        Ok(())
+        let admin = self.admin();
+        eventually("it campaigns", async || {
+            admin.trigger_election(&endpoint, request.clone()).await?;
+            Ok(Some(()))
+        })
+        .await
     }
 }

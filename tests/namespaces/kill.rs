@@ -16,6 +16,7 @@ pub async fn leader(world: &mut World) -> Result<()> {
         let now = world.cluster.term(next).await?;
         ensure!(now > term, "a new leader in term {now} after term {term}");
         world.load.go_on(SOME).await?;
+        world.count("killed", 1);
         world.step("replaced");
         world.cluster.replace(leader, &lost).await?;
         world.load.go_on(SOME).await?;
@@ -30,6 +31,7 @@ pub async fn follower(world: &mut World) -> Result<()> {
         world.fault("kill -9 of a follower");
         let lost = world.cluster.kill(victim)?;
         world.load.go_on(SOME).await?;
+        world.count("killed", 1);
         world.step("replaced");
         world.cluster.replace(victim, &lost).await?;
         let fresh = &world.cluster.node(victim).server_id;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::reading::Reading;
 use crate::report::fastest_write;
 use crate::world::{SOME, World};
 
@@ -29,6 +30,7 @@ pub async fn flapping(world: &mut World) -> Result<()> {
             let lasts = world.rng.within(least, most);
             tokio::time::sleep(Duration::from_millis(lasts)).await; // the fault itself
         }
+        world.count("times that the kernel saw a cable pulled", 1);
         world.step("the cable is plugged in");
         if round % 4 == 3 {
             world.load.go_on(SOME).await?;
@@ -47,10 +49,11 @@ pub async fn slow(world: &mut World) -> Result<()> {
         let leader = world.cluster.leader(&[]).await?;
         world.fault(format!("the leader's link carries {rate} kbit/s"));
         world.cluster.network.slow(leader, rate)?;
-        let gets = world.load.burst(leader, GETS);
+        let gets = world.load.burst(leader, Reading::Leader, GETS);
         world.load.go_on(SOME).await?;
         let waited = world.cluster.network.hurry(leader)?;
         world.step("the link carries everything");
+        world.count("packets that waited", waited);
         ensure!(waited > 0, "no packet had to wait at {rate} kbit/s");
         gets.ended().await?;
         world.load.go_on(SOME).await?;
@@ -65,7 +68,7 @@ const DELAY: Duration = Duration::from_millis(40);
 /// over, so that a leader serves long before the others know.
 pub async fn delayed(world: &mut World) -> Result<()> {
     let proxies = world.proxies.as_ref().context("a scenario with proxies")?;
-    proxies.delay(DELAY);
+    proxies.delay_all(DELAY);
     let from = world.load.recorder().now();
     world.fault(format!("{DELAY:?} of delay each way"));
     world.load.go_on(SOME).await?;
@@ -90,8 +93,10 @@ pub async fn delayed(world: &mut World) -> Result<()> {
     let fastest = fastest_write(world.load.recorder(), from).context("there were writes")?;
     ensure!(fastest >= 2 * DELAY, "a write was done in {fastest:?}");
     let proxies = world.proxies.as_ref().context("a scenario with proxies")?;
-    ensure!(proxies.delayed_bytes() > 0, "nothing was delayed");
-    proxies.delay(Duration::ZERO);
+    let delayed = proxies.delayed_bytes();
+    ensure!(delayed > 0, "nothing was delayed");
+    proxies.delay_all(Duration::ZERO);
+    world.count("bytes delayed", delayed);
     world.step("no delay");
     world.load.go_on(SOME).await
 }

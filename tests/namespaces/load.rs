@@ -1,19 +1,23 @@
 //! Clients that put, get, delete and compare-and-set a few keys while faults are made, each with one
 //! call in flight; and the history of what they saw.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kontiki_client::{Client, Options};
-use kontiki_tests::linearizability::history::{Call, Key, Open, Recorder, Reply, Revisions, Value};
+use kontiki_tests::linearizability::history::{
+    Call, Key, Moment, Open, Recorder, Reply, Revisions, Value,
+};
+use kontiki_tests::linearizability::staleness::BoundedRead;
 use kontiki_tests::rng::Rng;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::caller::{Answer, Caller, Direct, Question, Silence};
 use crate::cluster::{CLIENT_PORT, DEADLINE, eventually};
 use crate::network;
+use crate::reading::Reading;
 
 /// Few, so that clients meet.
 pub const KEYS: Key = 5;
@@ -21,6 +25,10 @@ pub const KEYS: Key = 5;
 const ROUTED: usize = 2;
 /// Between two calls of a client.
 const PAUSE_MILLISECONDS: (u64, u64) = (2, 12);
+/// Between two gets of a hammer...
+const HAMMER_PAUSE: Duration = Duration::from_millis(4);
+/// ...which gives up after so many.
+const HAMMER_MAX: u64 = 4000;
 
 /// A call at one server is given up after this long; a write is unknown then.
 const DIRECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -39,7 +47,38 @@ struct Shared {
     value: AtomicU64,
     /// Writes that were done.
     acknowledged: AtomicU64,
+    /// Reads that may be old have a rule of their own, so they are not in the history.
+    bounded: Mutex<Vec<BoundedRead>>,
     stopped: AtomicBool,
+}
+
+impl Shared {
+    /// Shows a key, and takes down what came of it.
+    async fn get(&self, caller: &mut Caller, name: &str, key: Key, reading: Reading) -> Answer {
+        let name: Arc<str> = format!("{name} ({reading})").into();
+        let question = Question::Get(reading);
+        let Some(staleness) = reading.staleness() else {
+            let open = self.recorder.call(&name, key, Call::Get);
+            let answer = caller.ask(key, question).await;
+            settle(self, open, Call::Get, answer);
+            return answer;
+        };
+        let called = self.recorder.now();
+        let answer = caller.ask(key, question).await;
+        if let Ok((_, revisions)) = answer {
+            let read = BoundedRead {
+                client: name,
+                called,
+                allowed: u64::try_from(staleness.as_nanos()).expect("a short time"),
+                revision: revisions.store,
+            };
+            self.bounded
+                .lock()
+                .expect("nobody panics with it")
+                .push(read);
+        }
+        answer
+    }
 }
 
 /// The clients, at work.
@@ -60,6 +99,7 @@ impl Load {
             recorder: Recorder::begin(),
             value: AtomicU64::new(1),
             acknowledged: AtomicU64::new(0),
+            bounded: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let endpoints = (0..hosts).map(client_address).collect();
@@ -111,6 +151,15 @@ impl Load {
         &self.shared.recorder
     }
 
+    /// The answers so far that may be old.
+    pub fn bounded_reads(&self) -> Vec<BoundedRead> {
+        self.shared
+            .bounded
+            .lock()
+            .expect("nobody panics with it")
+            .clone()
+    }
+
     /// Waits until so many more writes are done: the store is in service.
     ///
     /// # Errors
@@ -125,19 +174,52 @@ impl Load {
 
     /// Asks this server, and no other, to show keys, so many times at once; they wait for as long as
     /// it takes. A server that stands still finds them when it goes on.
-    pub fn burst(&self, place: usize, gets: u64) -> Burst {
+    pub fn burst(&self, place: usize, reading: Reading, gets: u64) -> Burst {
         let one = |number: u64| {
             let shared = Arc::clone(&self.shared);
-            let mut direct = Direct::new(&client_address(place), DEADLINE);
-            let name = format!("burst at {}", network::host_name(place)).into();
-            let key = 1 + (number % u64::from(KEYS)) as Key;
+            let direct = Direct::new(&client_address(place), DEADLINE);
+            let name = format!("burst at {}", network::host_name(place));
             tokio::spawn(async move {
-                let open = shared.recorder.call(&name, key, Call::Get);
-                let answer = direct.ask(key, Question::Get).await;
-                settle(&shared, open, Call::Get, answer)
+                let mut caller = Caller::Direct(Box::new(direct));
+                let answer = shared.get(&mut caller, &name, key_of(number), reading);
+                answer.await.is_ok()
             })
         };
         Burst((0..gets).map(one).collect())
+    }
+
+    /// Asks this server, and no other, to show keys, again and again, whether or not it has answered
+    /// what it was asked before. It has been dialled when this returns.
+    ///
+    /// # Errors
+    /// It cannot be dialled.
+    pub async fn hammer(&self, place: usize, reading: Reading) -> Result<Hammer> {
+        let shared = Arc::clone(&self.shared);
+        let mut direct = Direct::new(&client_address(place), DIRECT_TIMEOUT);
+        ensure!(direct.dial().await.is_some(), "{place} cannot be dialled");
+        let name: Arc<str> = format!("hammer at {}", network::host_name(place)).into();
+        let rests = Arc::new(AtomicBool::new(false));
+        let told_to_rest = Arc::clone(&rests);
+        let task = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            let mut gets = JoinSet::new();
+            for number in 0..HAMMER_MAX {
+                if told_to_rest.load(Relaxed) {
+                    break;
+                }
+                let (shared, name) = (Arc::clone(&shared), Arc::clone(&name));
+                asked.push(shared.recorder.now());
+                let mut caller = Caller::Direct(Box::new(direct.clone()));
+                gets.spawn(async move {
+                    let answer = shared.get(&mut caller, &name, key_of(number), reading);
+                    answer.await.is_ok()
+                });
+                tokio::time::sleep(HAMMER_PAUSE).await;
+            }
+            let answered = gets.join_all().await.into_iter().filter(|it| *it).count();
+            Hammered { asked, answered }
+        });
+        Ok(Hammer { rests, task })
     }
 
     /// Lets every client end what it does, and reads every key once more.
@@ -150,14 +232,43 @@ impl Load {
             client?;
         }
         let mut caller = self.routed(false);
-        let name = "the last reader".into();
         for key in 1..=KEYS {
-            let open = self.shared.recorder.call(&name, key, Call::Get);
-            let answer = caller.ask(key, Question::Get).await;
-            ensure!(answer.is_ok(), "key {key} cannot be read in the end");
-            settle(&self.shared, open, Call::Get, answer);
+            let get = self
+                .shared
+                .get(&mut caller, "the last reader", key, Reading::Leader);
+            ensure!(get.await.is_ok(), "key {key} cannot be read in the end");
         }
         Ok(())
+    }
+}
+
+fn key_of(number: u64) -> Key {
+    1 + (number % u64::from(KEYS)) as Key
+}
+
+/// Gets that come one after the other, at one server.
+#[derive(Debug)]
+pub struct Hammer {
+    rests: Arc<AtomicBool>,
+    task: JoinHandle<Hammered>,
+}
+
+/// What came of them.
+#[derive(Debug)]
+pub struct Hammered {
+    /// When each was asked.
+    pub asked: Vec<Moment>,
+    pub answered: usize,
+}
+
+impl Hammer {
+    /// Asks no more, and waits until each is answered or refused.
+    ///
+    /// # Errors
+    /// One panicked.
+    pub async fn rest(self) -> Result<Hammered> {
+        self.rests.store(true, Relaxed);
+        Ok(self.task.await?)
     }
 }
 
@@ -182,22 +293,20 @@ impl Burst {
     }
 }
 
-/// Takes down how a call ended; whether it was answered.
-fn settle(shared: &Shared, open: Open, call: Call, answer: Answer) -> bool {
+/// Takes down how a call ended.
+fn settle(shared: &Shared, open: Open, call: Call, answer: Answer) {
     match answer {
         Ok((reply, revisions)) => {
             shared.recorder.reply(open, reply, revisions);
             if matches!(reply, Reply::Done | Reply::Deleted(_)) {
                 shared.acknowledged.fetch_add(1, Relaxed);
             }
-            return true;
         }
         Err(Silence::Failed) => shared.recorder.fail(open),
         // Without an answer a get says nothing.
         Err(Silence::Unknown) if !call.is_write() => shared.recorder.fail(open),
         Err(Silence::Unknown) => {}
     }
-    false
 }
 
 struct Worker {
@@ -213,10 +322,19 @@ impl Worker {
         while !self.shared.stopped.load(Relaxed) {
             let key = self.rng.within(1, u64::from(KEYS)) as Key;
             let (call, question) = self.draw(key);
-            let open = self.shared.recorder.call(&self.name, key, call);
-            let answer = self.caller.ask(key, question).await;
+            let answer = match question {
+                Question::Get(reading) => {
+                    let shared = &self.shared;
+                    shared.get(&mut self.caller, &self.name, key, reading).await
+                }
+                Question::Put { .. } | Question::Delete { .. } => {
+                    let open = self.shared.recorder.call(&self.name, key, call);
+                    let answer = self.caller.ask(key, question).await;
+                    settle(&self.shared, open, call, answer);
+                    answer
+                }
+            };
             self.seen[usize::from(key) - 1] = saw(call, answer);
-            settle(&self.shared, open, call, answer);
             let (least, most) = PAUSE_MILLISECONDS;
             let pause = Duration::from_millis(self.rng.within(least, most));
             tokio::time::sleep(pause).await;
@@ -227,7 +345,7 @@ impl Worker {
         let seen = self.seen[usize::from(key) - 1];
         let value = self.shared.value.fetch_add(1, Relaxed);
         match (self.rng.below(100), seen) {
-            (0..45, _) | (75.., None) => (Call::Get, Question::Get),
+            (0..45, _) | (75.., None) => (Call::Get, Question::Get(Reading::draw(&mut self.rng))),
             (45..70, _) => {
                 let question = Question::Put {
                     value,

@@ -8,11 +8,13 @@
 //!
 //!   namespaces [--list] [--seed N] [NAME...]
 
+mod behind;
 mod caller;
 mod cluster;
 mod command;
 mod enter;
 mod kill;
+mod lease;
 mod link;
 mod load;
 mod membership;
@@ -21,6 +23,7 @@ mod network;
 mod partition;
 mod pause;
 mod proxy;
+mod reading;
 mod report;
 mod transfer;
 mod world;
@@ -35,6 +38,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
 
+use cluster::Kind;
 use report::{Row, Table};
 use world::World;
 
@@ -50,13 +54,25 @@ struct Scenario {
     name: &'static str,
     /// Servers reach each other through proxies, which can delay.
     proxied: bool,
+    /// It is about reads under a lease.
+    leased: bool,
     run: Run,
+}
+
+impl Scenario {
+    /// Reads under a lease are on where they are what it is about, and else with one of the sizes.
+    fn has_leases(&self, size: usize) -> bool {
+        let place = SCENARIOS.iter().position(|one| one.name == self.name);
+        let size = SIZES.iter().position(|one| *one == size);
+        self.leased || (place.unwrap_or(0) + size.unwrap_or(0)) % 2 == 0
+    }
 }
 
 const fn scenario(name: &'static str, run: Run) -> Scenario {
     Scenario {
         name,
         proxied: false,
+        leased: false,
         run,
     }
 }
@@ -73,7 +89,26 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "link-delayed",
         proxied: true,
+        leased: false,
         run: |w| Box::pin(link::delayed(w)),
+    },
+    Scenario {
+        name: "leader-behind",
+        proxied: true,
+        leased: false,
+        run: |w| Box::pin(behind::behind(w)),
+    },
+    Scenario {
+        name: "lease-partition",
+        proxied: false,
+        leased: true,
+        run: |w| Box::pin(lease::partition(w)),
+    },
+    Scenario {
+        name: "lease-transfer",
+        proxied: true,
+        leased: true,
+        run: |w| Box::pin(lease::transfer(w)),
     },
     scenario("membership", |w| Box::pin(membership::change(w))),
     scenario("transfer", |w| Box::pin(transfer::transfer(w))),
@@ -162,18 +197,18 @@ fn run_all(runtime: &tokio::runtime::Runtime, options: &Options) -> ExitCode {
     let began = Instant::now();
     let seed = options.seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
-    let (mut rows, mut passed, mut failed, mut histories) = (Vec::new(), 0, Vec::new(), 0);
+    let (mut rows, mut passed, mut failed) = (Vec::new(), 0, Vec::new());
     let wanted = |scenario: &&Scenario| {
         options.wanted.is_empty() || options.wanted.iter().any(|name| name == scenario.name)
     };
     let runs = SCENARIOS.iter().filter(wanted);
-    for (scenario, size) in runs.flat_map(|one| SIZES.map(|size| (one, size))) {
+    let runs = runs.flat_map(|one| SIZES.map(|size| (one, size)));
+    for (scenario, size) in runs {
         let name = format!("{} {size}", scenario.name);
         let started = Instant::now();
         let ended = runtime.block_on(run_one(scenario, size, seed));
         let seconds = started.elapsed().as_secs_f64();
         rows.extend(ended.row);
-        histories += ended.histories;
         match ended.result {
             Ok(()) => {
                 println!("test {name} ... ok ({seconds:.1} s)");
@@ -186,7 +221,7 @@ fn run_all(runtime: &tokio::runtime::Runtime, options: &Options) -> ExitCode {
         }
     }
     println!("\n{}", Table(&rows));
-    println!("{histories} histories, of a key each, are linearizable; seed {seed}");
+    println!("the histories, of a key each, are linearizable; seed {seed}");
     println!(
         "\ntest result: {}. {passed} passed; {} failed; 0 ignored; finished in {:.1} s{}{}",
         if failed.is_empty() { "ok" } else { "FAILED" },
@@ -203,8 +238,6 @@ fn run_all(runtime: &tokio::runtime::Runtime, options: &Options) -> ExitCode {
 
 struct Ended {
     row: Option<Row>,
-    /// That are linearizable.
-    histories: usize,
     result: Result<()>,
 }
 
@@ -213,7 +246,12 @@ async fn run_one(scenario: &Scenario, size: usize, seed: u64) -> Ended {
     let name = format!("{} {size}", scenario.name);
     let folder = logs().join(name.replace(' ', "-"));
     drop(std::fs::remove_dir_all(&folder)); // of an earlier run, if there was one
-    let began = AssertUnwindSafe(World::begin(size, scenario.proxied, seed, &folder));
+    let kind = Kind {
+        size,
+        is_proxied: scenario.proxied,
+        has_leases: scenario.has_leases(size),
+    };
+    let began = AssertUnwindSafe(World::begin(kind, seed, &folder));
     let mut world = match began.catch_unwind().await {
         Ok(Ok(world)) => world,
         Ok(Err(error)) => return Ended::early(error),
@@ -230,18 +268,25 @@ async fn run_one(scenario: &Scenario, size: usize, seed: u64) -> Ended {
         Err(_) => Err(anyhow!("not finished after {} s", SCENARIO_MAX.as_secs())),
     };
     let recorder = world.load.recorder();
-    let judged = report::judge(recorder, &folder);
+    let bounded = world.load.bounded_reads();
+    let judged = report::judge(recorder, &bounded, &folder);
     let result = result.with_context(|| match world.notes.last() {
         Some(note) => format!("after \"{}\"", note.what),
         None => "before any fault".to_owned(),
     });
     let row = Row {
         scenario: name,
+        has_leases: kind.has_leases,
         faults: world.notes.iter().filter(|note| note.is_fault).count(),
         endings: recorder.endings(),
+        bounded: bounded.len(),
+        histories: judged.as_ref().copied().unwrap_or(0),
+        evidence: (world.evidence.iter())
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect::<Vec<_>>()
+            .join(", "),
         outage: report::longest_outage(&recorder.acknowledgements(), &world.notes),
     };
-    let histories = judged.as_ref().copied().unwrap_or(0);
     let result = match (result, judged) {
         (Ok(()), Ok(_)) => {
             drop(std::fs::remove_dir_all(&folder)); // logs that nobody will read
@@ -253,7 +298,6 @@ async fn run_one(scenario: &Scenario, size: usize, seed: u64) -> Ended {
     };
     Ended {
         row: Some(row),
-        histories,
         result: result.with_context(|| format!("the servers' logs are in {}", folder.display())),
     }
 }
@@ -262,7 +306,6 @@ impl Ended {
     fn early(error: anyhow::Error) -> Self {
         Self {
             row: None,
-            histories: 0,
             result: Err(error.context("it did not begin")),
         }
     }

@@ -20,6 +20,7 @@ pub async fn change(world: &mut World) -> Result<()> {
         world.cluster.node(still).is_stopped(),
         "it went on by itself"
     );
+    world.count("stood still", 1);
     world.cluster.signal(still, Signal::CONT);
     world.load.go_on(SOME).await?;
 
@@ -29,6 +30,7 @@ pub async fn change(world: &mut World) -> Result<()> {
     let next = world.cluster.others(&[leader, victim])[0];
     world.fault("kill -9 of a follower, which is replaced while leadership is handed over");
     let lost = world.cluster.kill(victim)?;
+    world.count("killed", 1);
     world.cluster.launch(victim);
     let replaced = world.cluster.put_in_place(victim, &lost);
     let (replaced, handed_over) = tokio::join!(replaced, world.cluster.hand_over(next));
@@ -53,6 +55,7 @@ pub async fn change(world: &mut World) -> Result<()> {
     world.fault("a follower is removed, and kill -9 of the leader");
     world.cluster.remove(&[leaves]).await?;
     let lost = world.cluster.kill(leader)?;
+    world.count("killed", 1);
     world.cluster.leader(&[]).await?;
     world.load.go_on(SOME).await?;
     world.step("replaced");

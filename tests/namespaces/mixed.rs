@@ -5,13 +5,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use crate::cluster::eventually;
 use crate::network::Cut;
+use crate::reading::Reading;
 use crate::world::World;
 
 const ROUNDS: usize = 6;
 /// How long the faults of a round last: from less than a heartbeat to more than an election timeout.
 const LASTS_MILLISECONDS: (u64, u64) = (50, 2500);
 const WRITES: u64 = 20;
+/// Gets that come all at once to a server whose link carries little.
+const GETS: u64 = 100;
 
 /// What happens to a server.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ pub async fn mixed(world: &mut World) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(lasts)).await; // the faults themselves
         let mut lost = None;
         for (victim, fault) in faults {
-            lost = lost.or(relieve(world, victim, fault)?);
+            lost = lost.or(relieve(world, victim, fault).await?);
         }
         world.heal()?;
         if let Some((place, id)) = lost {
@@ -80,10 +84,20 @@ async fn strike(world: &mut World, victim: usize, has_killed: bool) -> Result<Fa
             return Ok(Fault::Killed { lost });
         }
     };
-    world.fault(format!("{fault:?}: n{victim}"));
+    let what = format!("{fault:?}: n{victim}");
+    if let Fault::Campaigns = fault {
+        let term = world.cluster.term(victim).await?;
+        world.fault(what);
+        world.cluster.campaign(victim).await?;
+        let now = world.cluster.term(victim).await?;
+        ensure!(now > term, "it campaigned in term {now} after term {term}");
+        world.count("campaigns", 1);
+        return Ok(fault);
+    }
+    world.fault(what);
     let network = &world.cluster.network;
     match &fault {
-        Fault::Killed { .. } => {}
+        Fault::Killed { .. } | Fault::Campaigns => {}
         Fault::Paused => world.cluster.pause(victim).await?,
         Fault::CutOff(how) => network.cut_off(victim, &others, *how)?,
         Fault::NotHeard => {
@@ -97,28 +111,56 @@ async fn strike(world: &mut World, victim: usize, has_killed: bool) -> Result<Fa
             }
         }
         Fault::Unplugged => network.set_cable(victim, false)?,
-        Fault::Slow => network.slow(victim, 300)?,
-        // It may be dead for others by now; then it does not.
-        Fault::Campaigns => drop(world.cluster.campaign(victim).await),
+        Fault::Slow => {
+            network.slow(victim, 300)?;
+            // More than it lets through at once; what comes of it is of no interest.
+            drop(world.load.burst(victim, Reading::Leader, GETS));
+        }
     }
     Ok(fault)
 }
 
-/// Ends a fault, but for the cuts; who was lost.
-fn relieve(world: &mut World, victim: usize, fault: Fault) -> Result<Option<(usize, String)>> {
+/// Ends a fault that has taken place, but for the cuts; who was lost.
+async fn relieve(
+    world: &mut World,
+    victim: usize,
+    fault: Fault,
+) -> Result<Option<(usize, String)>> {
     let network = &world.cluster.network;
     match fault {
-        Fault::Killed { lost } => return Ok(Some((victim, lost))),
+        Fault::Killed { lost } => {
+            world.count("killed", 1);
+            return Ok(Some((victim, lost)));
+        }
         Fault::Paused => {
             ensure!(
                 world.cluster.node(victim).is_stopped(),
                 "it went on by itself"
             );
             world.cluster.signal(victim, Signal::CONT);
+            world.count("stood still", 1);
         }
-        Fault::Unplugged => network.set_cable(victim, true)?,
-        Fault::Slow => drop(network.hurry(victim)?),
-        Fault::CutOff(_) | Fault::NotHeard | Fault::Deaf | Fault::Campaigns => {}
+        Fault::Unplugged => {
+            network.set_cable(victim, true)?;
+            world.count("cables pulled", 1);
+        }
+        Fault::Slow => {
+            let waited = eventually("packets wait", async || {
+                let waited = network.waited(victim)?;
+                Ok((waited > 0).then_some(waited))
+            });
+            let waited = waited.await?;
+            network.hurry(victim)?;
+            world.count("packets that waited", waited);
+        }
+        Fault::CutOff(_) | Fault::NotHeard | Fault::Deaf => {
+            eventually("the cut stops something", async || {
+                let stopped = network.stopped_at(victim)?;
+                Ok((stopped.dropped + stopped.reset > 0).then_some(()))
+            })
+            .await?;
+        }
+        Fault::Campaigns => {}
     }
     Ok(None)
 }

@@ -134,6 +134,18 @@ impl Network {
     /// # Errors
     /// The counters cannot be read.
     pub fn stopped(&self) -> Result<Stopped> {
+        self.stopped_of(None)
+    }
+
+    /// As [`Network::stopped`], between this host and all others.
+    ///
+    /// # Errors
+    /// As [`Network::stopped`].
+    pub fn stopped_at(&self, place: usize) -> Result<Stopped> {
+        self.stopped_of(Some(place))
+    }
+
+    fn stopped_of(&self, wanted: Option<usize>) -> Result<Stopped> {
         let mut stopped = Stopped::default();
         for place in 0..self.hosts {
             let listed = nft_list(place)?;
@@ -142,6 +154,14 @@ impl Network {
             for rule in rules.iter().filter_map(|object| object.get("rule")) {
                 let expressions = rule["expr"].as_array().context("a rule has expressions")?;
                 let find = |name: &str| expressions.iter().find_map(|one| one.get(name));
+                let from = find("match").and_then(|of| of["right"].as_str());
+                let from = from.context("every rule is of one sender")?;
+                if let Some(wanted) = wanted
+                    && wanted != place
+                    && from != address(wanted).to_string()
+                {
+                    continue;
+                }
                 let counter = find("counter").context("every rule counts")?;
                 let packets = counter["packets"].as_u64().context("it counts packets")?;
                 match (find("drop"), find("reject"), find("accept")) {
@@ -198,11 +218,11 @@ impl Network {
         Ok(())
     }
 
-    /// Lets everything through again; how often packets had to wait.
+    /// How often packets have had to wait since it is slow.
     ///
     /// # Errors
-    /// It was not slow.
-    pub fn hurry(&self, place: usize) -> Result<u64> {
+    /// It is not slow.
+    pub fn waited(&self, place: usize) -> Result<u64> {
         let name = host_name(place);
         let mut waited = 0;
         for end in [Some(name.as_str()), None] {
@@ -211,6 +231,19 @@ impl Network {
             words.extend(["-s", "-j", "qdisc", "show", "dev", device]);
             let shown: Value = serde_json::from_str(&run("tc", &words)?)?;
             waited += shown[0]["overlimits"].as_u64().context("tbf counts them")?;
+        }
+        Ok(waited)
+    }
+
+    /// Lets everything through again; how often packets had to wait.
+    ///
+    /// # Errors
+    /// It was not slow.
+    pub fn hurry(&self, place: usize) -> Result<u64> {
+        let waited = self.waited(place)?;
+        let name = host_name(place);
+        for end in [Some(name.as_str()), None] {
+            let device = if end.is_some() { "eth0" } else { &name };
             let mut words = of_namespace(end);
             words.extend(["qdisc", "del", "dev", device, "root"]);
             run("tc", &words)?;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::cluster::eventually;
 use crate::network::Cut;
+use crate::reading::Reading;
 use crate::world::{SOME, World};
 
 /// Gets at a server that is cut off, while the others write.
@@ -32,19 +33,31 @@ async fn split(world: &mut World, how: Cut, hurries: bool) -> Result<()> {
         Cut::Silent => "silent partition of the leader",
         Cut::Reset => "reset partition of the leader",
     };
+    // Clients on its side go on asking it, and its followers, who ask it in turn.
+    let mut hammers = Vec::new();
+    for place in &minority {
+        for reading in [Reading::Any, Reading::AnyLease] {
+            hammers.push(world.load.hammer(*place, reading).await?);
+        }
+    }
     world.fault(name);
     for place in &minority {
         world.cluster.network.cut_off(*place, &majority, how)?;
     }
-    let early = world.load.burst(leader, GETS);
+    let early = world.load.burst(leader, Reading::Leader, GETS);
     if hurries {
         world.cluster.campaign(majority[0]).await?;
     }
     let next = world.cluster.leader(&minority).await?;
     let now = world.cluster.term(next).await?;
     ensure!(now > term, "a new leader in term {now} after term {term}");
+    world.load.go_on(1).await?;
+    let since = world.load.recorder().now();
+    let status = world.cluster.status(leader).await;
+    let believes = status.is_some_and(|status| status.serving);
+    world.count("leaders replaced that still served", u64::from(believes));
     world.load.go_on(SOME).await?;
-    let late = world.load.burst(leader, GETS);
+    let late = world.load.burst(leader, Reading::Leader, GETS);
     world.load.go_on(SOME).await?;
     eventually("the leader of the minority serves no more", async || {
         let status = world.cluster.status(leader).await;
@@ -53,6 +66,12 @@ async fn split(world: &mut World, how: Cut, hurries: bool) -> Result<()> {
     .await?;
     early.ended().await?;
     late.ended().await?;
+    for hammer in hammers {
+        let asked = hammer.rest().await?.asked;
+        let late = asked.iter().filter(|at| **at > since).count();
+        ensure!(late > 0, "nobody asked the minority after the others wrote");
+        world.count("gets of a minority after the others wrote", late as u64);
+    }
     let stopped = world.heal()?;
     match how {
         Cut::Silent => ensure!(stopped.dropped > 0, "nothing was cut: {stopped:?}"),
@@ -84,7 +103,7 @@ pub async fn one_way(world: &mut World) -> Result<()> {
             };
             world.cluster.network.cut(from, to, Cut::Silent)?;
         }
-        let gets = world.load.burst(leader, GETS);
+        let gets = world.load.burst(leader, Reading::Leader, GETS);
         let next = world.cluster.leader(&[leader]).await?;
         let now = world.cluster.term(next).await?;
         ensure!(now > term, "a new leader in term {now} after term {term}");

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::cluster::eventually;
+use crate::reading::Reading;
 use crate::world::{SOME, World};
 
 const ROUNDS: usize = 3;
@@ -21,7 +22,7 @@ pub async fn leader(world: &mut World) -> Result<()> {
         let now = world.cluster.term(next).await?;
         ensure!(now > term, "a new leader in term {now} after term {term}");
         world.load.go_on(SOME).await?;
-        let waiting = world.load.burst(leader, WAITING);
+        let waiting = world.load.burst(leader, Reading::Leader, WAITING);
         world.load.go_on(SOME).await?;
         ensure!(
             world.cluster.node(leader).is_stopped(),
@@ -30,6 +31,7 @@ pub async fn leader(world: &mut World) -> Result<()> {
         world.step("SIGCONT");
         world.cluster.signal(leader, Signal::CONT);
         waiting.ended().await?;
+        world.count("leaders that stood still", 1);
         eventually("it learns the new term", async || {
             Ok((world.cluster.term(leader).await? >= now).then_some(()))
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kontiki_tests::linearizability::checker::{Verdict, check};
 use kontiki_tests::linearizability::history::{Endings, History, Moment, Recorder, between};
+use kontiki_tests::linearizability::staleness::{self, BoundedRead};
 use kontiki_tests::linearizability::{revisions, window};
 
 use crate::world::Note;
@@ -47,18 +48,27 @@ pub fn longest_outage(acknowledged: &[Moment], notes: &[Note]) -> Outage {
 #[derive(Clone, Debug)]
 pub struct Row {
     pub scenario: String,
+    pub has_leases: bool,
     pub faults: usize,
     pub endings: Endings,
+    /// Answers that may be old, which are judged by themselves.
+    pub bounded: usize,
+    /// Of a key each, that are linearizable.
+    pub histories: usize,
+    /// What shows that the faults took place.
+    pub evidence: String,
     pub outage: Outage,
 }
 
 /// Judges what was recorded.
 ///
 /// # Errors
-/// It is not linearizable, or the search was given up. The whole history is in the folder then.
-pub fn judge(recorder: &Recorder, folder: &Path) -> Result<usize> {
+/// It is not linearizable, or the search was given up, or an answer is older than it may be. The whole
+/// history is in the folder then.
+pub fn judge(recorder: &Recorder, bounded: &[BoundedRead], folder: &Path) -> Result<usize> {
     let history = recorder.history();
-    let complaints = complaints(&history);
+    let mut complaints = complaints(&history);
+    complaints.extend(staleness::check(&history, bounded).err());
     if complaints.is_empty() {
         return Ok(history.len());
     }
@@ -98,8 +108,17 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<22} {:>6} {:>10} {:>8} {:>7} {:>7}  {:>9}  cause",
-            "scenario", "faults", "operations", "ok", "failed", "unknown", "outage ms"
+            "{:<20} {:<6} {:>6} {:>10} {:>6} {:>6} {:>7} {:>7} {:>9} {:>9}  cause",
+            "scenario",
+            "leases",
+            "faults",
+            "operations",
+            "ok",
+            "failed",
+            "unknown",
+            "bounded",
+            "histories",
+            "outage ms"
         )?;
         let mut total = Endings::default();
         for row in self.0 {
@@ -113,10 +132,13 @@ impl fmt::Display for Table<'_> {
             total.unknown += unknown;
             writeln!(
                 f,
-                "{:<22} {:>6} {:>10} {replied:>8} {failed:>7} {unknown:>7}  {:>9}  {}",
+                "{:<20} {:<6} {:>6} {:>10} {replied:>6} {failed:>6} {unknown:>7} {:>7} {:>9} {:>9}  {}",
                 row.scenario,
+                if row.has_leases { "on" } else { "off" },
                 row.faults,
                 replied + failed + unknown,
+                row.bounded,
+                row.histories,
                 row.outage.lasted.as_millis(),
                 row.outage.cause
             )?;
@@ -126,13 +148,22 @@ impl fmt::Display for Table<'_> {
             failed,
             unknown,
         } = total;
-        let faults: usize = self.0.iter().map(|row| row.faults).sum();
-        write!(
+        let sum = |of: fn(&Row) -> usize| self.0.iter().map(of).sum::<usize>();
+        writeln!(
             f,
-            "{:<22} {faults:>6} {:>10} {replied:>8} {failed:>7} {unknown:>7}",
+            "{:<20} {:<6} {:>6} {:>10} {replied:>6} {failed:>6} {unknown:>7} {:>7} {:>9}",
             "all",
-            replied + failed + unknown
-        )
+            "",
+            sum(|row| row.faults),
+            replied + failed + unknown,
+            sum(|row| row.bounded),
+            sum(|row| row.histories)
+        )?;
+        writeln!(f, "\nwhat shows that the faults took place:")?;
+        for row in self.0 {
+            writeln!(f, "{:<20} {}", row.scenario, row.evidence)?;
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ pub async fn transfer(world: &mut World) -> Result<()> {
         let leads = world.cluster.leader(&[]).await?;
         let now = world.cluster.term(leads).await?;
         ensure!(now > term, "term {now} after term {term}");
+        world.count("new leaders", 1);
         world.load.go_on(SOME).await?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What a scenario works with: a cluster, clients, and a note of everything that is done to them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use kontiki_client::{Address, Client, Consistency, Range};
 use kontiki_tests::linearizability::history::Moment;
 use kontiki_tests::rng::Rng;
 
-use crate::cluster::{Cluster, eventually};
+use crate::cluster::{Cluster, Kind, eventually};
 use crate::load::Load;
 use crate::network::{Network, Stopped};
 use crate::proxy::Proxies;
@@ -28,8 +29,8 @@ pub struct World {
     pub size: usize,
     pub rng: Rng,
     pub notes: Vec<Note>,
-    /// What cuts have stopped that are healed.
-    pub stopped: Stopped,
+    /// That faults took place: what was counted.
+    pub evidence: BTreeMap<&'static str, u64>,
 }
 
 /// Something that was done to the cluster.
@@ -41,17 +42,18 @@ pub struct Note {
 }
 
 impl World {
-    /// A cluster of so many voters, and clients that have written.
+    /// A cluster, and clients that have written.
     ///
     /// # Errors
     /// It does not come about.
-    pub async fn begin(size: usize, proxied: bool, seed: u64, logs: &Path) -> Result<Self> {
+    pub async fn begin(kind: Kind, seed: u64, logs: &Path) -> Result<Self> {
+        let size = kind.size;
         let network = Network::make(size + SPARE)?;
-        let proxies = match proxied {
+        let proxies = match kind.is_proxied {
             true => Some(Proxies::start(size + SPARE).await?),
             false => None,
         };
-        let cluster = Cluster::start(network, size, proxied, logs).await?;
+        let cluster = Cluster::start(network, kind, logs).await?;
         let load = Load::start(size, size + SPARE, seed);
         load.go_on(SOME).await?;
         Ok(Self {
@@ -61,7 +63,7 @@ impl World {
             size,
             rng: Rng::new(seed),
             notes: Vec::new(),
-            stopped: Stopped::default(),
+            evidence: BTreeMap::new(),
         })
     }
 
@@ -81,6 +83,13 @@ impl World {
         self.take_note(what, false);
     }
 
+    /// Something that shows that a fault took place was counted.
+    pub fn count(&mut self, what: &'static str, count: u64) {
+        if count > 0 {
+            *self.evidence.entry(what).or_insert(0) += count;
+        }
+    }
+
     /// A server that does not lead.
     pub fn follower_of(&mut self, leader: usize) -> Result<usize> {
         let others = self.cluster.others(&[leader]);
@@ -94,9 +103,8 @@ impl World {
     pub fn heal(&mut self) -> Result<Stopped> {
         let stopped = self.cluster.network.heal()?;
         self.step("healed");
-        self.stopped.dropped += stopped.dropped;
-        self.stopped.reset += stopped.reset;
-        self.stopped.resets_arrived += stopped.resets_arrived;
+        self.count("packets dropped", stopped.dropped);
+        self.count("packets reset", stopped.reset);
         Ok(stopped)
     }
 

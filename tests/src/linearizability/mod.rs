@@ -3,7 +3,8 @@
 //!
 //! [`history`] is what is recorded, by clients that run side by side; [`checker`] searches for an order
 //! of a key's operations that explains it; [`window`] is the shortest stretch that none explains, for
-//! people; [`revisions`] judges all keys together, by the revisions that the store names.
+//! people; [`revisions`] judges all keys together, by the revisions that the store names; [`staleness`]
+//! judges reads that may be old.
 //!
 //! # Outcomes
 //!
@@ -19,6 +20,7 @@
 pub mod checker;
 pub mod history;
 pub mod revisions;
+pub mod staleness;
 pub mod window;
 
 #[cfg(test)]

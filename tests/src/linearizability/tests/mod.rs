@@ -5,6 +5,7 @@ mod classic;
 mod execution;
 mod reference;
 mod revisions;
+mod staleness;
 
 use std::sync::Arc;
 
