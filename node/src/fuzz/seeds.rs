@@ -65,6 +65,7 @@ fn controls() -> Vec<Vec<u8>> {
             ttl: 2,
             bytes_max: 3,
         }),
+        Control::LeaseReads(true),
         Control::InSession {
             time: 5,
             stamp,

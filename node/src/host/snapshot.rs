@@ -138,7 +138,11 @@ impl Host {
         let version = Version::from_le_bytes(read(state)?);
         let activated = u64::from_le_bytes(read(state)?);
         let rolling = Rolling::decode(read(state)?);
-        let [lease_reads] = read(state)?;
+        let lease_reads = match read(state)? {
+            [0] => false,
+            [1] => true,
+            [other] => return Err(RestoreError(format!("{other} says whether leases are on"))),
+        };
         let mut name = vec![0; (length - HEAD_BYTES) as usize];
         state.read_exact(&mut name)?;
         let mine = self.machine.name();
@@ -156,7 +160,7 @@ impl Host {
         Ok(Head {
             version,
             activated: (activated != 0).then_some(Index(activated)),
-            lease_reads: lease_reads != 0,
+            lease_reads,
             rolling,
         })
     }
