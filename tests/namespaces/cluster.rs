@@ -30,8 +30,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Defaults, but for the time after which a write's outcome is called unknown...
 const CONFIG: &str = "limits:\n  writeTimeoutMilliseconds: 2500\n";
-/// ...and in some clusters for reads under a lease.
-const LEASES: &str = "raft:\n  leaseReads: true\n";
+/// ...in some clusters for reads under a lease...
+const LEASES: &str = "  leaseReads: true\n";
+/// ...and in some for timers: leaders that are replaced believe in themselves for so long that clients
+/// meet them, however slow the machine is. Voters promise 3 s then.
+const SLOW: &str = "  heartbeatMilliseconds: 600\n  electionTimeoutMilliseconds: 5000\n";
 
 /// Where every node listens, on its own address.
 pub const CLIENT_PORT: u16 = 7400;
@@ -49,6 +52,21 @@ pub struct Kind {
     pub is_proxied: bool,
     /// Reads under a lease are on.
     pub has_leases: bool,
+    /// Their timers are slow.
+    pub is_slow: bool,
+}
+
+impl Kind {
+    fn config(self) -> String {
+        let mut config = CONFIG.to_owned();
+        if self.has_leases || self.is_slow {
+            config += "raft:\n";
+        }
+        for (part, is_wanted) in [(LEASES, self.has_leases), (SLOW, self.is_slow)] {
+            config += if is_wanted { part } else { "" };
+        }
+        config
+    }
 }
 
 /// Node processes, by the place of their host.
@@ -101,7 +119,7 @@ impl Cluster {
             network,
             nodes: BTreeMap::new(),
             kind,
-            config: CONFIG.to_owned() + if kind.has_leases { LEASES } else { "" },
+            config: kind.config(),
             logs: logs.to_owned(),
         };
         for place in 0..kind.size {
@@ -116,6 +134,7 @@ impl Cluster {
             let endpoint: Address = node.peer.parse()?;
             cluster.admin().bootstrap(&endpoint, request).await?;
         }
+        cluster.campaign(0).await?; // nobody waits for a timeout
         cluster.leader(&[]).await?;
         let request = ActivateRequest {
             cluster_id: CLUSTER_ID.to_owned(),

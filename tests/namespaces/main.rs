@@ -56,6 +56,8 @@ struct Scenario {
     proxied: bool,
     /// It is about reads under a lease.
     leased: bool,
+    /// Timers are slow.
+    slow: bool,
     run: Run,
 }
 
@@ -73,6 +75,7 @@ const fn scenario(name: &'static str, run: Run) -> Scenario {
         name,
         proxied: false,
         leased: false,
+        slow: false,
         run,
     }
 }
@@ -82,6 +85,13 @@ const SCENARIOS: &[Scenario] = &[
     scenario("kill-follower", |w| Box::pin(kill::follower(w))),
     scenario("pause-leader", |w| Box::pin(pause::leader(w))),
     scenario("partition-silent", |w| Box::pin(partition::silent(w))),
+    Scenario {
+        name: "partition-deposed",
+        proxied: false,
+        leased: false,
+        slow: true,
+        run: |w| Box::pin(partition::deposed(w)),
+    },
     scenario("partition-reset", |w| Box::pin(partition::reset(w))),
     scenario("partition-one-way", |w| Box::pin(partition::one_way(w))),
     scenario("link-flapping", |w| Box::pin(link::flapping(w))),
@@ -90,24 +100,28 @@ const SCENARIOS: &[Scenario] = &[
         name: "link-delayed",
         proxied: true,
         leased: false,
+        slow: false,
         run: |w| Box::pin(link::delayed(w)),
     },
     Scenario {
         name: "leader-behind",
         proxied: true,
         leased: false,
+        slow: false,
         run: |w| Box::pin(behind::behind(w)),
     },
     Scenario {
         name: "lease-partition",
         proxied: false,
         leased: true,
+        slow: true,
         run: |w| Box::pin(lease::partition(w)),
     },
     Scenario {
         name: "lease-transfer",
         proxied: true,
         leased: true,
+        slow: false,
         run: |w| Box::pin(lease::transfer(w)),
     },
     scenario("membership", |w| Box::pin(membership::change(w))),
@@ -250,6 +264,7 @@ async fn run_one(scenario: &Scenario, size: usize, seed: u64) -> Ended {
         size,
         is_proxied: scenario.proxied,
         has_leases: scenario.has_leases(size),
+        is_slow: scenario.slow,
     };
     let began = AssertUnwindSafe(World::begin(kind, seed, &folder));
     let mut world = match began.catch_unwind().await {
