@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kontiki_tests::linearizability::checker::{Verdict, check};
-use kontiki_tests::linearizability::history::{Endings, History, Moment, Recorder, between};
-use kontiki_tests::linearizability::staleness::{self, BoundedRead};
-use kontiki_tests::linearizability::{revisions, window};
+use kontiki_tests::linearizability::checker::CONFIGURATIONS_MAX;
+use kontiki_tests::linearizability::complaints::complaints;
+use kontiki_tests::linearizability::history::{Endings, Moment, Recorder, between};
+use kontiki_tests::linearizability::staleness::BoundedRead;
 
 use crate::world::Note;
 
@@ -67,8 +67,7 @@ pub struct Row {
 /// history is in the folder then.
 pub fn judge(recorder: &Recorder, bounded: &[BoundedRead], folder: &Path) -> Result<usize> {
     let history = recorder.history();
-    let mut complaints = complaints(&history);
-    complaints.extend(staleness::check(&history, bounded).err());
+    let complaints = complaints(&history, bounded, CONFIGURATIONS_MAX);
     if complaints.is_empty() {
         return Ok(history.len());
     }
@@ -83,22 +82,6 @@ pub fn judge(recorder: &Recorder, bounded: &[BoundedRead], folder: &Path) -> Res
         complaints.join("\n"),
         file.display()
     )
-}
-
-fn complaints(history: &History) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (key, operations) in history {
-        let verdict = check(operations);
-        if verdict == Verdict::Linearizable {
-            continue;
-        }
-        complaints.push(match window::shortest(operations) {
-            Some(window) => window.describe(*key),
-            None => format!("key {key}: the search for an order was given up ({verdict:?})"),
-        });
-    }
-    complaints.extend(revisions::check(history).err());
-    complaints
 }
 
 /// All rows, with a sum.

@@ -4,7 +4,7 @@
 //! [`history`] is what is recorded, by clients that run side by side; [`checker`] searches for an order
 //! of a key's operations that explains it; [`window`] is the shortest stretch that none explains, for
 //! people; [`revisions`] judges all keys together, by the revisions that the store names; [`staleness`]
-//! judges reads that may be old.
+//! judges reads that may be old; [`complaints`] is what all of them say.
 //!
 //! # Outcomes
 //!
@@ -18,6 +18,7 @@
 //! write behind an equal one.
 
 pub mod checker;
+pub mod complaints;
 pub mod history;
 pub mod revisions;
 pub mod staleness;

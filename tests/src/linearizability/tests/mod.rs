@@ -2,6 +2,7 @@
 //! ones made from an execution, and by two other checkers.
 
 mod classic;
+mod complaints;
 mod execution;
 mod reference;
 mod revisions;
