@@ -77,7 +77,7 @@ impl World {
     }
 
     /// What is in force at some server, and not known to be replaced by something newer.
-    fn in_force(&self) -> impl Iterator<Item = &Configuration> {
+    pub(super) fn in_force(&self) -> impl Iterator<Item = &Configuration> {
         let newest = self.newest_committed_configuration();
         self.processes()
             .map(|(_, process)| &process.status.configuration)

@@ -129,12 +129,13 @@ impl World {
         if self.raft.log_tail_bytes < WHOLE_LOG {
             return None;
         }
-        let everybody: Vec<(Place, ServerId)> = self
+        let voters: Vec<(Place, ServerId)> = self
             .processes()
             .filter(|(_, process)| process.status.applied.0 > 0)
             .map(|(place, process)| (place, process.server))
+            .filter(|(_, server)| self.in_force().all(|known| known.is_voter(*server)))
             .collect();
-        let (place, server) = rng.pick(&everybody)?;
+        let (place, server) = rng.pick(&voters)?;
         if !self.is_one_too_few(server) {
             return None;
         }
@@ -158,16 +159,24 @@ impl World {
         self.lives(server) && !self.checker.ledger.rotted.contains(&server)
     }
 
-    /// Ends the processes of quarantined servers, so that they are replaced.
+    /// Ends the processes of quarantined servers, so that they are replaced; and of one whose memory
+    /// changed and that was taken out before anybody noticed. Added again to few voters it would leave no
+    /// majority that agrees, and then writes stop by contract.
     pub(super) fn end_quarantined(&mut self) {
-        let quarantined: Vec<(Place, ServerId)> = self
+        let is_out = |server: ServerId| {
+            self.checker.ledger.rotted.contains(&server)
+                && !self.in_force().any(|known| known.contains(server))
+        };
+        let ended: Vec<(Place, ServerId, bool)> = self
             .processes()
-            .filter(|(_, process)| process.status.quarantine.is_some())
-            .map(|(place, process)| (place, process.server))
+            .map(|(place, process)| (place, process.server, process.status.quarantine.is_some()))
+            .filter(|(_, server, is_quarantined)| *is_quarantined || is_out(*server))
             .collect();
-        for (place, server) in quarantined {
+        for (place, server, is_quarantined) in ended {
             if self.can_lose(server) {
-                self.tally.add("server: quarantined and replaced");
+                if is_quarantined {
+                    self.tally.add("server: quarantined and replaced");
+                }
                 self.kill(place);
                 self.start_soon(place);
             }
