@@ -13,6 +13,8 @@ pub enum Fault {
     OneWay,
     /// The leader alone is cut off.
     IsolateLeader,
+    /// Another is to lead, and the leader hears of it late, if at all.
+    Usurp,
     /// As soon as a leader appends a configuration it is cut off, or told to hand over.
     Ambush,
     /// A link, or all of a place, goes down and up many times.
@@ -65,6 +67,7 @@ impl Fault {
         (PartitionPartial, "partition-partial"),
         (OneWay, "one-way"),
         (IsolateLeader, "isolate-leader"),
+        (Usurp, "usurp"),
         (Ambush, "ambush"),
         (Flap, "flap"),
         (Slow, "slow"),
@@ -107,6 +110,7 @@ impl Fault {
             PartitionPartial => &["fault: partial partition"],
             OneWay => &["fault: one-way cut"],
             IsolateLeader => &["fault: leader isolated"],
+            Usurp => &["fault: leader is late to hear of another"],
             Ambush => &[
                 "fault: leader cut off at a change",
                 "fault: transfer asked for at a change",

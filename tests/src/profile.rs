@@ -39,6 +39,7 @@ const ALL: &[(Fault, u64)] = &[
     (PartitionPartial, 8),
     (OneWay, 8),
     (IsolateLeader, 28),
+    (Usurp, 12),
     (Ambush, 20),
     (Flap, 6),
     (Slow, 8),
@@ -58,7 +59,7 @@ const ALL: &[(Fault, u64)] = &[
     (Foreign, 8),
     (Corrupt, 8),
     (Roll, 14),
-    (Rot, 7),
+    (Rot, 16),
 ];
 
 const CHURN: &[(Fault, u64)] = &[
@@ -104,6 +105,7 @@ const ELECTIONS: &[(Fault, u64)] = &[
     (TriggerElection, 40),
     (Transfer, 20),
     (IsolateLeader, 15),
+    (Usurp, 15),
     (PartitionPartial, 10),
     (OneWay, 10),
     (Pause, 10),

@@ -55,6 +55,7 @@ impl World {
             Fault::PartitionPartial => self.partition_partial(rng),
             Fault::OneWay => self.cut_one_way(rng),
             Fault::IsolateLeader => self.isolate_leader(rng),
+            Fault::Usurp => self.usurp(rng),
             Fault::Ambush => {
                 self.ambush = Some(rng.clone());
                 Some(("ambush: laid", String::new()))

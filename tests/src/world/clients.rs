@@ -13,6 +13,9 @@ use super::sessions::Sessions;
 use crate::rng::Rng;
 
 const KEYS: u64 = 5;
+/// How often of a thousand times a client asks somebody else than who it believes to lead: so that a
+/// new leader has clients while others still believe in the one before.
+const ELSEWHERE: u64 = 150;
 /// The least staleness that is allowed: about what a follower of a fast cluster can keep to.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -70,7 +73,7 @@ impl World {
             Some(ReadMode::Leased) | None => false,
         };
         let server = match believed {
-            Some(server) if !is_free && !rng.chance(30) => server,
+            Some(server) if !is_free && !rng.chance(ELSEWHERE) => server,
             _ => rng.pick(&anybody)?,
         };
         let question = self.question(client, mode, forward, rng);

@@ -73,7 +73,7 @@ impl World {
                 (out.collect(), format!("from place {place}"))
             }
             1 => {
-                let into = pairs().filter(|(_, to)| *to == place);
+                let into = pairs().filter(|(from, to)| *to == place && *from != place);
                 (into.collect(), format!("to place {place}"))
             }
             _ => {
@@ -112,6 +112,43 @@ impl World {
             }
         }
         what
+    }
+
+    /// The leader hands over, or another is told to campaign, now or when the leader is not heard any
+    /// more: and all that it hears it hears late, so that it goes on for a while beside its successor.
+    pub(super) fn usurp(&mut self, rng: &mut Rng) -> Did {
+        let (place, leader) = self.leader()?;
+        let leader = leader.server;
+        let others = self.processes().filter(|(other, _)| *other != place);
+        let others: Vec<ServerId> = others.map(|(_, process)| process.server).collect();
+        let usurper = rng.pick(&others)?;
+        let late = Duration::from_millis(rng.within(100, 2000));
+        let into = pairs().filter(|(from, to)| *to == place && *from != place);
+        let slow = self.network.slow(into, late);
+        self.soon(rng, late, late + 2 * SECOND, Event::Mend(slow));
+        let how = match rng.below(3) {
+            0 => {
+                self.ask(Asker::Nobody, leader, Question::Transfer(Some(usurper)));
+                "hands over to"
+            }
+            way => {
+                // One or all do not hear the leader any more, and a promise to it has just run out
+                // there; what the leader heard late until then may seem to be of now.
+                let there = self.address[&usurper];
+                let out = pairs().filter(|(from, to)| *from == place && (way == 2 || *to == there));
+                let (out, silence) = (out.collect(), rng.duration(SECOND, 3 * SECOND));
+                let begins = late * (way - 1) as u32;
+                let silence = Event::Flap(out, Duration::from_nanos(silence), 0);
+                self.after(begins, silence);
+                let promised = self.raft.heartbeat * 5;
+                let promised = promised.min(self.raft.election_timeout_min) * 21 / 20;
+                let due = begins + promised + promised * rng.below(5) as u32 / 20;
+                self.ask_later(Asker::Nobody, usurper, Question::TriggerElection, due);
+                "is not heard by all, and challenged by"
+            }
+        };
+        let what = format!("{leader} hears up to {late:?} late, and {how} {usurper}");
+        Some(("fault: leader is late to hear of another", what))
     }
 
     /// One link both ways, or all of a place: down and up, often faster than anybody notices.

@@ -62,6 +62,17 @@ pub(super) struct Request {
 impl World {
     /// Sends a request on its way; its number.
     pub(super) fn ask(&mut self, asker: Asker, server: ServerId, question: Question) -> u64 {
+        self.ask_later(asker, server, question, Duration::ZERO)
+    }
+
+    /// Sends a request on its way after a while; its number.
+    pub(super) fn ask_later(
+        &mut self,
+        asker: Asker,
+        server: ServerId,
+        question: Question,
+        delay: Duration,
+    ) -> u64 {
         self.request_next += 1;
         let id = self.request_next;
         let request = Request {
@@ -74,7 +85,7 @@ impl World {
         }
         self.requests.insert(id, request);
         let place = self.address[&server];
-        let arrival = self.now + self.network.way_to(place);
+        let arrival = self.now + delay.as_nanos() as u64 + self.network.way_to(place);
         self.at(arrival, Event::Request(id));
         id
     }
