@@ -151,8 +151,11 @@ impl Progress {
 
     /// What was in flight is lost, or will never be acknowledged.
     pub(crate) fn on_lost(&mut self) {
-        if !matches!(self.flow, Flow::Refill(_)) {
-            self.restart(self.matched.next());
+        match self.flow {
+            // As it was: as long as it has answered nothing, that it lacks what is compacted is not known.
+            Flow::Probe(_) => self.flow = Flow::Probe(None),
+            Flow::Replicate => self.restart(self.matched.next()),
+            Flow::Refill(_) => {}
         }
     }
 
@@ -373,6 +376,19 @@ mod tests {
         assert_eq!(progress.sending(), Some(id));
         progress.on_accepted(Index(20), Index(20));
         assert_eq!((progress.flow, progress.next), (Flow::Replicate, Index(21)));
+    }
+
+    /// A new leader whose first connection comes up just then would otherwise send a snapshot to who
+    /// has the whole log.
+    #[test]
+    fn a_probe_that_is_lost_is_sent_again_as_it_was() {
+        let mut progress = Progress::new(Index(10));
+        progress.on_sent(Time(1), Index(10), 10);
+        progress.on_lost();
+        assert_eq!(
+            (progress.flow, progress.next),
+            (Flow::Probe(None), Index(10))
+        );
     }
 
     #[test]

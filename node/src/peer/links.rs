@@ -50,6 +50,15 @@ impl Drop for Dialled {
 }
 
 impl Peer {
+    /// Where an answer of this lane goes: to a stream of that lane, or else to any that the peer
+    /// dialled. To a snapshot that it does not need a server answers as to entries, of which there may
+    /// have been none yet.
+    fn answers(&self, lane: Lane) -> Option<&Outbox> {
+        let accepted = self.accepted[lane as usize].as_ref();
+        let accepted = accepted.or_else(|| self.accepted.iter().flatten().next());
+        accepted.map(|(_, outbox)| outbox)
+    }
+
     fn is_unused(&self) -> bool {
         self.dialled.iter().all(Option::is_none) && self.accepted.iter().all(Option::is_none)
     }
@@ -74,7 +83,7 @@ impl Links {
         }
     }
 
-    /// Queues a message: an answer on the stream that its request came by, a request on the one that
+    /// Queues a message: an answer on a stream that the peer dialled, a request on the one that
     /// this server dials, and dials if there is none. What cannot be queued is dropped and counted.
     pub fn send(&mut self, envelope: Envelope, now: Time) {
         let lane = Lane::of(&envelope.message);
@@ -89,9 +98,7 @@ impl Links {
             peer.used_for_snapshots = now;
         }
         let outbox = match is_reply {
-            true => peer.accepted[lane as usize]
-                .as_ref()
-                .map(|(_, outbox)| outbox),
+            true => peer.answers(lane),
             false => {
                 let dialled = peer.dialled[lane as usize]
                     .get_or_insert_with(|| dial(&self.handle, &self.events, to, lane));

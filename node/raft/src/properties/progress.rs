@@ -71,7 +71,9 @@ proptest! {
                 }
                 Event::Lost => {
                     progress.on_lost();
-                    next = matched + 1;
+                    if !is_probing {
+                        next = matched + 1;
+                    }
                     in_flight.clear();
                     is_probing = true;
                 }
