@@ -13,9 +13,14 @@ use super::sessions::Sessions;
 use crate::rng::Rng;
 
 const KEYS: u64 = 5;
-/// How often of a thousand times a client asks somebody else than who it believes to lead: so that a
-/// new leader has clients while others still believe in the one before.
-const ELSEWHERE: u64 = 150;
+/// How often of a thousand times a client asks somebody else than who it believes to lead.
+const ELSEWHERE: u64 = 100;
+/// The client that only reads, most of it under a lease, and stays with who answers: it waits for no
+/// write that a leader without its quorum cannot commit, and goes on asking that leader.
+const READER: usize = 0;
+/// The client that asks anybody every time: so that a new leader has a client while others still
+/// believe in the one before.
+const SEEKER: usize = 2;
 /// The least staleness that is allowed: about what a follower of a fast cluster can keep to.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -64,7 +69,10 @@ impl World {
         let believed = self.clients[client]
             .leader
             .filter(|server| self.lives(*server));
-        let mode = read_mode(rng);
+        let mode = match client {
+            READER => Some(read_mode(rng).unwrap_or(ReadMode::Leased)),
+            _ => read_mode(rng),
+        };
         let forward = rng.chance(300);
         // Any server may answer these.
         let is_free = match mode {
@@ -73,7 +81,8 @@ impl World {
             Some(ReadMode::Leased) | None => false,
         };
         let server = match believed {
-            Some(server) if !is_free && !rng.chance(ELSEWHERE) => server,
+            Some(server) if client == READER && !is_free => server,
+            Some(server) if !is_free && client != SEEKER && !rng.chance(ELSEWHERE) => server,
             _ => rng.pick(&anybody)?,
         };
         let question = self.question(client, mode, forward, rng);

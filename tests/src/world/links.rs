@@ -122,33 +122,48 @@ impl World {
         let others = self.processes().filter(|(other, _)| *other != place);
         let others: Vec<ServerId> = others.map(|(_, process)| process.server).collect();
         let usurper = rng.pick(&others)?;
-        let late = Duration::from_millis(rng.within(100, 2000));
+        // At most so long ago a voter may have promised its vote to the leader.
+        let promised = self.raft.heartbeat * 5;
+        let promised = promised.min(self.raft.election_timeout_min) * 21 / 20;
+        let way = rng.below(3) as u32;
+        let late = match way {
+            // Answers count for a lease all the same, and the successor's come late as well.
+            0 | 1 => promised * rng.within(20, 60) as u32 / 100,
+            _ => promised * rng.within(50, 200) as u32 / 100,
+        };
+        if way == 0 {
+            self.handover = Some((late, rng.clone()));
+            self.ask(Asker::Nobody, leader, Question::Transfer(Some(usurper)));
+            let what = format!("{leader} hands over to {usurper}, then hears {late:?} late");
+            return Some(("fault: leader is late to hear of another", what));
+        }
+        self.hears_late(place, late, rng);
+        // One or all do not hear the leader any more, and a promise to it has just run out there; what
+        // the leader heard late until then may seem to be of now.
+        let there = self.address[&usurper];
+        let out = pairs().filter(|(from, to)| *from == place && (way == 2 || *to == there));
+        let (out, silence) = (out.collect(), rng.duration(SECOND, 3 * SECOND));
+        let begins = late * (way - 1);
+        let silence = Event::Flap(out, Duration::from_nanos(silence), 0);
+        self.after(begins, silence);
+        let due = begins + promised + promised * rng.below(5) as u32 / 20;
+        self.ask_later(Asker::Nobody, usurper, Question::TriggerElection, due);
+        let what = format!("{leader} hears {late:?} late, and is challenged by {usurper}");
+        Some(("fault: leader is late to hear of another", what))
+    }
+
+    /// A leader has just told another to campaign: what was prepared for that happens.
+    pub(super) fn spring_at_handover(&mut self, place: Place) {
+        if let Some((late, mut rng)) = self.handover.take().filter(|_| self.chaos) {
+            self.hears_late(place, late, &mut rng);
+        }
+    }
+
+    /// All that others say to a place takes up to so much longer, for a while.
+    fn hears_late(&mut self, place: Place, late: Duration, rng: &mut Rng) {
         let into = pairs().filter(|(from, to)| *to == place && *from != place);
         let slow = self.network.slow(into, late);
-        self.soon(rng, late, late + 2 * SECOND, Event::Mend(slow));
-        let how = match rng.below(3) {
-            0 => {
-                self.ask(Asker::Nobody, leader, Question::Transfer(Some(usurper)));
-                "hands over to"
-            }
-            way => {
-                // One or all do not hear the leader any more, and a promise to it has just run out
-                // there; what the leader heard late until then may seem to be of now.
-                let there = self.address[&usurper];
-                let out = pairs().filter(|(from, to)| *from == place && (way == 2 || *to == there));
-                let (out, silence) = (out.collect(), rng.duration(SECOND, 3 * SECOND));
-                let begins = late * (way - 1) as u32;
-                let silence = Event::Flap(out, Duration::from_nanos(silence), 0);
-                self.after(begins, silence);
-                let promised = self.raft.heartbeat * 5;
-                let promised = promised.min(self.raft.election_timeout_min) * 21 / 20;
-                let due = begins + promised + promised * rng.below(5) as u32 / 20;
-                self.ask_later(Asker::Nobody, usurper, Question::TriggerElection, due);
-                "is not heard by all, and challenged by"
-            }
-        };
-        let what = format!("{leader} hears up to {late:?} late, and {how} {usurper}");
-        Some(("fault: leader is late to hear of another", what))
+        self.soon(rng, 2 * late, late + 3 * SECOND, Event::Mend(slow));
     }
 
     /// One link both ways, or all of a place: down and up, often faster than anybody notices.

@@ -149,6 +149,8 @@ pub struct World {
     changes: BTreeMap<u64, (ServerId, ChangeRequest)>,
     /// What will happen when a leader appends a configuration.
     ambush: Option<Rng>,
+    /// How late a leader will hear of everything once it has told another to campaign.
+    handover: Option<(Duration, Rng)>,
     request_next: u64,
     clients: Vec<Client>,
     operator: Operator,
@@ -209,6 +211,7 @@ impl World {
             requests: BTreeMap::new(),
             changes: BTreeMap::new(),
             ambush: None,
+            handover: None,
             request_next: 0,
             clients: (0..CLIENTS).map(Client::new).collect(),
             operator,

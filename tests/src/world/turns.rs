@@ -168,6 +168,7 @@ impl World {
                 Output::Send(envelope) => {
                     if matches!(envelope.message, Message::TimeoutNow(_)) {
                         self.tally.add("transfer: begun");
+                        self.spring_at_handover(place);
                     }
                     self.send(place, envelope);
                 }
