@@ -257,6 +257,37 @@ impl Cluster {
         .await
     }
 
+    /// Of these the one whose log is the newest, so that all of them may elect it.
+    ///
+    /// # Errors
+    /// None answers.
+    pub async fn newest(&self, places: &[usize]) -> Result<usize> {
+        let mut newest = None;
+        for place in places {
+            let Some(status) = self.status(*place).await else {
+                continue;
+            };
+            newest = newest.max(Some((status.last_term, status.last_index, *place)));
+        }
+        newest.map(|(.., place)| place).context("one answers")
+    }
+
+    /// Waits until all servers have the same log.
+    ///
+    /// # Errors
+    /// They do not.
+    pub async fn same_log(&self) -> Result<()> {
+        eventually("all have the same log", async || {
+            let mut ends = Vec::new();
+            for place in self.places() {
+                let status = self.status(place).await.context("it answers")?;
+                ends.push((status.last_term, status.last_index, status.commit_index));
+            }
+            Ok(ends.windows(2).all(|pair| pair[0] == pair[1]).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until all servers are voters, follow one leader, and have applied what it has.
     ///
     /// # Errors

@@ -22,19 +22,22 @@ pub async fn partition(world: &mut World) -> Result<()> {
     let term = world.cluster.term(leader).await?;
     let free = world.follower_of(leader)?;
     let others = world.cluster.others(&[leader]);
+    // All have the same log, or it could not be elected.
+    world.load.set_quiet(true);
+    world.cluster.same_log().await?;
     world.fault("a follower is cut off from the leader");
     world
         .cluster
         .network
         .cut_off(free, &[leader], Cut::Silent)?;
     tokio::time::sleep(PROMISE_IS_OVER).await; // the fault itself
-    world.load.go_on(SOME).await?;
     let hammer = world.load.hammer(leader, Reading::Lease).await?;
     world.fault("the leader is cut off, and the follower campaigns");
     world
         .cluster
         .network
         .cut_off(leader, &others, Cut::Silent)?;
+    world.load.set_quiet(false);
     world.cluster.campaign(free).await?;
     let next = world.cluster.leader(&[leader]).await?;
     let now = world.cluster.term(next).await?;

@@ -49,6 +49,8 @@ struct Shared {
     acknowledged: AtomicU64,
     /// Reads that may be old have a rule of their own, so they are not in the history.
     bounded: Mutex<Vec<BoundedRead>>,
+    /// Clients only read.
+    is_quiet: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -100,6 +102,7 @@ impl Load {
             value: AtomicU64::new(1),
             acknowledged: AtomicU64::new(0),
             bounded: Mutex::default(),
+            is_quiet: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let endpoints = (0..hosts).map(client_address).collect();
@@ -158,6 +161,11 @@ impl Load {
             .lock()
             .expect("nobody panics with it")
             .clone()
+    }
+
+    /// From now on clients only read; or write again.
+    pub fn set_quiet(&self, is_quiet: bool) {
+        self.shared.is_quiet.store(is_quiet, Relaxed);
     }
 
     /// Waits until so many more writes are done: the store is in service.
@@ -343,6 +351,9 @@ impl Worker {
 
     fn draw(&mut self, key: Key) -> (Call, Question) {
         let seen = self.seen[usize::from(key) - 1];
+        if self.shared.is_quiet.load(Relaxed) {
+            return (Call::Get, Question::Get(Reading::draw(&mut self.rng)));
+        }
         let value = self.shared.value.fetch_add(1, Relaxed);
         match (self.rng.below(100), seen) {
             (0..45, _) | (75.., None) => (Call::Get, Question::Get(Reading::draw(&mut self.rng))),

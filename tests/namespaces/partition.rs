@@ -50,7 +50,8 @@ async fn split(world: &mut World, how: Cut, hurries: bool) -> Result<()> {
     }
     let early = world.load.burst(leader, Reading::Leader, GETS);
     if hurries {
-        world.cluster.campaign(majority[0]).await?;
+        let newest = world.cluster.newest(&majority).await?;
+        world.cluster.campaign(newest).await?;
     }
     let next = world.cluster.leader(&minority).await?;
     let now = world.cluster.term(next).await?;
