@@ -52,12 +52,14 @@ impl Sessions {
             time: reader.u64()?,
             ..Self::default()
         };
-        let mut last = None;
+        // No session has this id, and a view begins after it.
+        let mut last = SessionId(0);
         for _ in 0..reader.u32()? {
             let id = SessionId(reader.u64()?);
-            if last.replace(id).is_some_and(|last| last >= id) {
-                return Err(DecodeError("ids do not grow"));
+            if id <= last {
+                return Err(DecodeError("ids do not grow from 1 on"));
             }
+            last = id;
             let session = reader.session()?;
             if session.last_used > sessions.time {
                 return Err(DecodeError("a session was used in the future"));
