@@ -1,9 +1,10 @@
 //! Linearizable reads of a server that does not lead: it asks the leader for a read index, and answers
 //! from its own state (thesis section 6.4).
 //!
-//! One question is on its way at a time, for all reads that came before it. After a heartbeat without
-//! an answer it is asked anew, under an id of its own: an answer to the one before, however late, is
-//! none to this one (etcd #20418).
+//! After a heartbeat without an answer the question is asked anew, under an id of its own, and for what
+//! came meanwhile as well. An answer is one to the reads that came before its question was first sent, and
+//! to no later ones (etcd #20418); it may be to an earlier question, else a leader that is further away
+//! than a heartbeat would never answer any.
 
 use crate::message::{Message, ReadIndex, ReadIndexReply};
 use crate::output::{Output, ReadId, Refused};
@@ -20,10 +21,10 @@ pub(crate) struct FollowerReads {
 
 #[derive(Clone, Debug)]
 struct Flight {
-    id: u64,
     to: ServerId,
     sent: Time,
-    reads: Vec<ReadId>,
+    /// Each with the id of the first question that was for it.
+    reads: Vec<(ReadId, u64)>,
 }
 
 impl FollowerReads {
@@ -43,7 +44,7 @@ impl FollowerReads {
     pub(crate) fn take(&mut self) -> impl Iterator<Item = ReadId> + use<> {
         let all = std::mem::take(self);
         let flying = all.flight.into_iter().flat_map(|flight| flight.reads);
-        flying.chain(all.waiting)
+        flying.map(|(id, _)| id).chain(all.waiting)
     }
 }
 
@@ -78,14 +79,13 @@ impl Raft {
             Some(flight) => flight.reads,
             None => Vec::new(),
         };
-        reads.append(&mut follower.reads.waiting);
-        if reads.is_empty() {
+        if reads.is_empty() && follower.reads.waiting.is_empty() {
             return Time::NEVER;
         }
         self.read_index_last += 1;
         let id = self.read_index_last;
+        reads.extend(follower.reads.waiting.drain(..).map(|read| (read, id)));
         follower.reads.flight = Some(Flight {
-            id,
             to: leader,
             sent: now,
             reads,
@@ -116,11 +116,18 @@ impl Raft {
         let State::Follower(follower) = &mut self.state else {
             return;
         };
-        let is_mine = |flight: &mut Flight| (flight.id, flight.to) == (reply.id, from);
-        let Some(flight) = follower.reads.flight.take_if(is_mine) else {
-            return; // an answer to an earlier question, or one that came twice
+        let Some(flight) = &mut follower.reads.flight else {
+            return; // an answer that came twice, or to a question of before
         };
-        let answered = flight.reads.into_iter().map(|id| match reply.index {
+        if flight.to != from {
+            return;
+        }
+        let is_answered = |(_, first): &mut (ReadId, u64)| *first <= reply.id;
+        let answered: Vec<_> = flight.reads.extract_if(.., is_answered).collect();
+        if flight.reads.is_empty() {
+            follower.reads.flight = None;
+        }
+        let answered = answered.into_iter().map(|(id, _)| match reply.index {
             Some(index) => Output::ReadReady { id, index },
             None => Output::ReadFailed { id },
         });
