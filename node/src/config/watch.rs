@@ -13,7 +13,7 @@ use crate::machine::history::HistoryBounds;
 pub struct WatchSettings {
     /// Bytes of recent changes that are kept for watchers: keys, values, and 32 for each; a single
     /// larger one is kept all the same. Who lags behind by more is told that it is compacted. At most a
-    /// sixteenth of the state limit, beside what that counts. Default 8 MiB.
+    /// sixteenth of the state limit, beside what that counts. Default 4 MiB.
     pub history_bytes_max: usize,
     /// Changes that are kept. Default 65536.
     pub history_events_max: usize,
@@ -29,7 +29,7 @@ pub struct WatchSettings {
 impl Default for WatchSettings {
     fn default() -> Self {
         Self {
-            history_bytes_max: 8 << 20,
+            history_bytes_max: 4 << 20,
             history_events_max: 65536,
             watchers_max: 256,
             progress_milliseconds: 1000,
