@@ -198,7 +198,7 @@ impl fmt::Display for Script {
 }
 
 impl Script {
-    /// Reads what [`Self::fmt`] writes. What follows a `#` is for people.
+    /// Reads what `Display` writes. What follows a `#` is for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut seed, mut profile, mut until, mut ending) = (None, None, None, None);
         let mut stimuli = Vec::<Stimulus>::new();
