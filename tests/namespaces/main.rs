@@ -66,7 +66,9 @@ impl Scenario {
     fn has_leases(&self, size: usize) -> bool {
         let place = SCENARIOS.iter().position(|one| one.name == self.name);
         let size = SIZES.iter().position(|one| *one == size);
-        self.leased || (place.unwrap_or(0) + size.unwrap_or(0)) % 2 == 0
+        // Who has promised its vote to a leader under a lease cannot be made to campaign.
+        let campaigns = ["transfer", "mixed"].contains(&self.name);
+        self.leased || (!campaigns && (place.unwrap_or(0) + size.unwrap_or(0)) % 2 == 0)
     }
 }
 
