@@ -35,7 +35,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Answers travel back on the connection that their request came by.
+    /// Answers travel back on a connection that who asked has made.
     pub fn is_reply(&self) -> bool {
         matches!(
             self,

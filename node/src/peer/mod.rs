@@ -2,7 +2,8 @@
 //!
 //! Each pair of servers has three *lanes*, liveness, entries and snapshots, and each lane up to two streams, one
 //! dialled by either side. A request goes out on the stream that this server dialled; its answer
-//! comes back on the same one. Whatever does not fit into a queue is dropped and counted: Raft sends
+//! comes back on a stream of that lane that the other side dialled, or on any other of its streams if there
+//! is none. Whatever does not fit into a queue is dropped and counted: Raft sends
 //! it again.
 
 mod dial;
