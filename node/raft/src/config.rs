@@ -35,7 +35,8 @@ pub struct Config {
     /// 2 ms.
     pub pipeline_after: Duration,
     /// Bytes of entries that are not committed; past it proposals are refused. One is taken by itself,
-    /// however large. A follower stores twice as many, whatever a leader sends. Default 64 MiB.
+    /// however large. A follower stores commands up to twice as many, whatever a leader sends: so the
+    /// bounds of two members must not differ by more than that. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
     /// Entries that are not committed; past it proposals are refused. Default 65536.
     pub uncommitted_entries_max: usize,

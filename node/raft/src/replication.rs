@@ -1,7 +1,7 @@
 //! Replication: paper section 5.3, commitment (5.4.2), pipelining and natural batching.
 
 use crate::config::Config;
-use crate::log::{EntryMeta, Log, LogChange};
+use crate::log::{EntryKind, EntryMeta, Log, LogChange};
 use crate::message::{Append, AppendAck, AppendOutcome, Beat, Heartbeat, HeartbeatAck, Message};
 use crate::progress::{Flow, Progress};
 use crate::raft::{Raft, State};
@@ -84,21 +84,34 @@ impl Raft {
         if from <= self.commit {
             return None; // no leader contradicts what is committed
         }
-        // A leader stops at its own bound, and passes that by a batch at most.
-        if self.log.bytes(self.commit, from.previous()) > 2 * self.config.uncommitted_bytes_max {
-            return Some(from.previous());
-        }
         if from <= self.log.last().index {
             self.truncate(from.previous());
         }
+        let committed = self.commit.max(append.commit.min(from.previous()));
+        let is_full =
+            self.log.bytes(committed, from.previous()) > 2 * self.config.uncommitted_bytes_max;
+        let mut to = from.previous();
         for entry in &entries[known..] {
-            self.log.append(entry.clone());
+            if is_full && !self.is_stored_past_the_bound(committed, entry) {
+                break;
+            }
+            to = self.log.append(entry.clone()).index;
         }
-        self.log_changes.push(LogChange::Received {
-            from,
-            to: append.last,
-        });
-        Some(append.last)
+        if to >= from {
+            self.log_changes.push(LogChange::Received { from, to });
+        }
+        Some(to)
+    }
+
+    /// Whether an entry comes after a tail that is not committed and passes every leader's bound. One of
+    /// that size is one large command, and no leader adds another to it; but what the engine makes: the
+    /// first entry of a term, without which nothing of the tail would ever be committed, and a change.
+    fn is_stored_past_the_bound(&self, committed: Index, entry: &EntryMeta) -> bool {
+        match entry.kind {
+            EntryKind::Noop => entry.term > self.log.last().term,
+            EntryKind::Configuration(_) => self.log.configuration().0 <= committed,
+            EntryKind::Command | EntryKind::Control => false,
+        }
     }
 
     fn truncate(&mut self, after: Index) {
