@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::rng::Rng;
+use crate::rng::{Noise, Rng};
 
 /// Index of a place where a server may run: a pod with its address.
 pub type Place = usize;
@@ -50,7 +50,7 @@ pub struct Network {
     trouble_next: u64,
     last_arrival: BTreeMap<Link, u64>,
     /// One for each link.
-    rngs: BTreeMap<Link, Rng>,
+    noises: BTreeMap<Link, Noise>,
     seed: u64,
 }
 
@@ -79,7 +79,7 @@ impl Network {
             troubles: Vec::new(),
             trouble_next: 0,
             last_arrival: BTreeMap::new(),
-            rngs: BTreeMap::new(),
+            noises: BTreeMap::new(),
             seed,
         }
     }
@@ -88,7 +88,7 @@ impl Network {
     pub fn fate(&mut self, now: u64, from: Place, to: Place) -> Fate {
         let weather = self.weather;
         let extra = self.delay_of((from, to));
-        let rng = rng_of(&mut self.rngs, self.seed, (from, to));
+        let mut rng = self.noise(now, (from, to));
         if rng.chance(weather.loss) {
             return Fate::default();
         }
@@ -118,10 +118,17 @@ impl Network {
     }
 
     /// How long the way to a place takes somebody from outside, this time.
-    pub fn way_to(&mut self, place: Place) -> u64 {
+    pub fn way_to(&mut self, now: u64, place: Place) -> u64 {
         let weather = self.weather;
-        let rng = rng_of(&mut self.rngs, self.seed, (place, place));
+        let mut rng = self.noise(now, (place, place));
         rng.duration(weather.delay_min, weather.delay_max)
+    }
+
+    fn noise(&mut self, now: u64, link: Link) -> Rng {
+        let number = (link.0 as u64) << 32 | link.1 as u64;
+        let noise = self.noises.entry(link);
+        let noise = noise.or_insert_with(|| Noise::new(self.seed, "link", number));
+        noise.at(now)
     }
 
     /// Whether nothing gets from one place to another.
@@ -176,10 +183,4 @@ impl Network {
     pub fn calm_down(&mut self) {
         self.weather = self.calm;
     }
-}
-
-fn rng_of(rngs: &mut BTreeMap<Link, Rng>, seed: u64, link: Link) -> &mut Rng {
-    let number = (link.0 as u64) << 32 | link.1 as u64;
-    rngs.entry(link)
-        .or_insert_with(|| Rng::stream(seed, "link", number))
 }

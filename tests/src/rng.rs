@@ -79,6 +79,41 @@ impl Rng {
     }
 }
 
+/// Nanoseconds for which [`Noise`] counts what is drawn.
+const MOMENT: u64 = 1 << 18;
+
+/// Randomness of a place or a link, which depends on the moment at which it is drawn and not on all that
+/// was drawn there before: what is left out of a run shifts nothing that comes later for other reasons.
+#[derive(Clone, Debug)]
+pub struct Noise {
+    seed: u64,
+    moment: u64,
+    drawn: u64,
+}
+
+impl Noise {
+    /// One of many sources of noise of a run.
+    pub fn new(seed: u64, purpose: &str, number: u64) -> Self {
+        Self {
+            seed: Rng::stream(seed, purpose, number).bits(),
+            moment: 0,
+            drawn: 0,
+        }
+    }
+
+    /// A generator for one thing that happens now.
+    pub fn at(&mut self, now: u64) -> Rng {
+        let moment = now / MOMENT;
+        if moment != self.moment {
+            self.moment = moment;
+            self.drawn = 0;
+        }
+        self.drawn += 1;
+        // A run has fewer moments than 2^48, and draws fewer things at one than 2^16.
+        Rng::new(self.seed ^ (moment << 16 | self.drawn))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +135,19 @@ mod tests {
         assert_ne!(draw("link", 1), draw("link", 2));
         assert_ne!(draw("link", 1), draw("place", 1));
         assert_ne!(draw("link", 0), Rng::new(7).bits());
+    }
+
+    #[test]
+    fn noise_depends_on_its_moment_alone() {
+        let draw = |moments: &[u64]| {
+            let mut noise = Noise::new(7, "link", 1);
+            let drawn = moments.iter().map(|now| noise.at(*now).bits());
+            drawn.last().expect("there are moments")
+        };
+        let late = 9 * MOMENT;
+        assert_eq!(draw(&[late]), draw(&[1, 2, MOMENT, late + 5]));
+        assert_ne!(draw(&[late]), draw(&[late, late]));
+        assert_ne!(draw(&[late]), draw(&[late + MOMENT]));
     }
 
     #[test]

@@ -194,9 +194,8 @@ impl World {
         let cut = self.network.cut(links.iter().copied());
         self.after(period, Event::Mend(cut));
         let place = links.first().map_or(0, |link| link.0);
-        let mut rng = self.rngs[place].clone();
+        let mut rng = self.noises[place].at(self.now);
         self.break_connections(true, 300, &mut rng);
-        self.rngs[place] = rng;
         if more > 0 {
             self.after(2 * period, Event::Flap(links, period, more - 1));
         }

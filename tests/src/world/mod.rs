@@ -1,8 +1,9 @@
 //! The simulated world: places with processes, a heap of what happens when, one clock.
 //!
 //! All randomness is drawn from streams of one seed, one for each thing that draws: a place, a link, a
-//! process, the operator, a stimulus. So what is left out of a run ([`crate::script`]) changes what
-//! follows from it, and not what is drawn elsewhere.
+//! process, the operator, a stimulus; what draws again and again, from noise that depends on the moment
+//! ([`crate::rng::Noise`]). So what is left out of a run ([`crate::script`]) changes what follows from
+//! it, and not what is drawn elsewhere or later.
 
 mod chaos;
 mod clients;
@@ -33,7 +34,7 @@ use kontiki_raft::{ChangeRequest, Config, ServerId};
 use crate::invariants::{Checker, Violation};
 use crate::network::{Link, Network, Place, Weather};
 use crate::profile::Profile;
-use crate::rng::Rng;
+use crate::rng::{Noise, Rng};
 use crate::script::{CLIENTS, Deed, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -129,7 +130,7 @@ pub struct World {
     seed: u64,
     stimuli: Stimuli,
     /// For what happens at a place: when its process runs, when it dials.
-    rngs: Vec<Rng>,
+    noises: Vec<Noise>,
     /// Processes that were ever started in each place.
     started: Vec<u64>,
     events: BinaryHeap<Reverse<Scheduled>>,
@@ -193,8 +194,8 @@ impl World {
             profile,
             seed,
             stimuli,
-            rngs: (0..PLACES as u64)
-                .map(|place| Rng::stream(seed, "place", place))
+            noises: (0..PLACES as u64)
+                .map(|place| Noise::new(seed, "place", place))
                 .collect(),
             started: vec![0; PLACES],
             events: BinaryHeap::new(),
@@ -295,7 +296,7 @@ impl World {
 
     /// Somewhere between the two from now, as it comes at a place.
     fn between(&mut self, place: Place, low: Duration, high: Duration, event: Event) {
-        let delay = self.rngs[place].duration(low, high);
+        let delay = self.noises[place].at(self.now).duration(low, high);
         self.at(self.now + delay, event);
     }
 

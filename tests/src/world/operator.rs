@@ -11,7 +11,7 @@ use kontiki_raft::{ChangeRequest, ClusterId, Purpose, ServerId};
 use super::requests::{Asker, Question, Request};
 use super::{Event, World};
 use crate::network::Place;
-use crate::rng::Rng;
+use crate::rng::{Noise, Rng};
 
 /// An unanswered request is given up after this long. It may be begun all the same, later.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -29,7 +29,7 @@ pub(super) struct Operator {
     /// Voters that live, and who is to take their place by mistake.
     pub(super) mistakes: Vec<(ServerId, ServerId)>,
     voters_seen: usize,
-    rng: Rng,
+    noise: Noise,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Operator {
             replacing: None,
             mistakes: Vec::new(),
             voters_seen: 0,
-            rng: Rng::stream(seed, "operator", 0),
+            noise: Noise::new(seed, "operator", 0),
         }
     }
 }
@@ -57,7 +57,7 @@ impl World {
     /// The operator looks, and does the next thing.
     pub(super) fn operate(&mut self) {
         let (low, high) = (Duration::from_millis(30), Duration::from_millis(300));
-        let pause = self.operator.rng.duration(low, high);
+        let pause = self.operator.noise.at(self.now).duration(low, high);
         self.at(self.now + pause, Event::Operator);
         let now = self.now;
         self.operator
@@ -92,7 +92,7 @@ impl World {
             .map(|(_, process)| (process.server, process.status.cluster.is_none()))
             .collect();
         if self.operator.identity.is_none() && here.len() == self.operator.wanted {
-            let cluster = ClusterId(self.operator.rng.bits() | 1);
+            let cluster = ClusterId(self.operator.noise.at(self.now).bits() | 1);
             let voters = here.iter().map(|(server, _)| *server).collect();
             self.operator.identity = Some((cluster, voters));
         }
@@ -250,7 +250,7 @@ impl World {
         if !self.can_change(&change) {
             return; // no margin for it
         }
-        if surplus.contains(&status.server) && self.operator.rng.chance(500) {
+        if surplus.contains(&status.server) && self.operator.noise.at(self.now).chance(500) {
             self.request_of(status.server, Question::Transfer(None));
             return;
         }
@@ -258,12 +258,9 @@ impl World {
     }
 
     fn change(&mut self, status: &Status, add: Vec<(ServerId, Purpose)>, remove: Vec<ServerId>) {
-        let seen = self
-            .operator
-            .rng
-            .chance(800)
-            .then_some(status.configuration.index);
-        let until = if self.operator.rng.chance(500) {
+        let mut rng = self.operator.noise.at(self.now);
+        let seen = rng.chance(800).then_some(status.configuration.index);
+        let until = if rng.chance(500) {
             Until::Effective
         } else {
             Until::Committed

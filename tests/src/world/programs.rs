@@ -83,7 +83,7 @@ impl World {
             let Some(versions) = runs.map(|process| process.versions.clone()) else {
                 continue;
             };
-            if self.rngs[place].chance(400) {
+            if self.noises[place].at(self.now).chance(400) {
                 let server = *server;
                 self.input(place, Input::Runs { server, versions });
             }

@@ -85,7 +85,7 @@ impl World {
         }
         self.requests.insert(id, request);
         let place = self.address[&server];
-        let arrival = self.now + delay.as_nanos() as u64 + self.network.way_to(place);
+        let arrival = self.now + delay.as_nanos() as u64 + self.network.way_to(self.now, place);
         self.at(arrival, Event::Request(id));
         id
     }

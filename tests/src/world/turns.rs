@@ -25,7 +25,7 @@ impl World {
 
     /// A turn soon: at once, or a little later, so that inputs meet in one.
     pub(super) fn wake(&mut self, place: Place) {
-        let rng = &mut self.rngs[place];
+        let mut rng = self.noises[place].at(self.now);
         let delay = match rng.below(8) {
             0 => rng.duration(Duration::ZERO, Duration::from_millis(3)),
             _ => rng.duration(Duration::ZERO, Duration::from_micros(60)),
