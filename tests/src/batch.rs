@@ -98,7 +98,7 @@ fn collect(receiver: mpsc::Receiver<Outcome>) -> Batch {
     for outcome in receiver {
         batch.done += 1;
         batch.total.absorb(&outcome.tally);
-        let earlier = |found: &Outcome| found.seed < outcome.seed;
+        let earlier = |found: &Outcome| found.run.seed < outcome.run.seed;
         if outcome.violation.is_some() && !batch.first_failure.as_ref().is_some_and(earlier) {
             batch.first_failure = Some(outcome);
         }

@@ -130,7 +130,7 @@ pub enum Stimuli {
 impl Stimuli {
     /// Of a script.
     pub fn listed(script: &Script) -> Self {
-        let mut then = Drawn::new(script.seed, script.profile);
+        let mut then = Drawn::new(script.run.seed, script.run.profile);
         while then.first().next.at <= script.until {
             then.take();
         }
@@ -158,13 +158,38 @@ impl Stimuli {
     }
 }
 
-/// A run, named by all that is done to it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Script {
-    /// Everything else is drawn from it: the settings, delays, timeouts.
+/// What names a run, but for what is done to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// Everything is drawn from it: what is done, the settings, the timeouts, and delays.
     pub seed: u64,
     /// Of which the seed is.
     pub profile: &'static Profile,
+    /// Which of many delays and pauses, for the same settings. 0 for a run that is drawn.
+    pub noise: u64,
+}
+
+impl Run {
+    /// A run that is drawn whole.
+    pub fn drawn(seed: u64, profile: &'static Profile) -> Self {
+        Self {
+            seed,
+            profile,
+            noise: 0,
+        }
+    }
+
+    /// Of delays and pauses.
+    pub fn noise_seed(&self) -> u64 {
+        Rng::stream(self.seed, "noise", self.noise).bits()
+    }
+}
+
+/// A run, named by all that is done to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Script {
+    /// Whose.
+    pub run: Run,
     /// When faults end and everything heals, in nanoseconds of the run.
     pub until: u64,
     /// Until then, in order of time.
@@ -184,8 +209,9 @@ pub struct Ending {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "profile {}", self.profile.name)?;
-        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "profile {}", self.run.profile.name)?;
+        writeln!(f, "seed {}", self.run.seed)?;
+        writeln!(f, "noise {}", self.run.noise)?;
         for stimulus in &self.stimuli {
             writeln!(f, "{stimulus}")?;
         }
@@ -200,7 +226,8 @@ impl fmt::Display for Script {
 impl Script {
     /// Reads what `Display` writes. What follows a `#` is for people.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (mut seed, mut profile, mut until, mut ending) = (None, None, None, None);
+        let (mut seed, mut noise, mut profile) = (None, None, None);
+        let (mut until, mut ending) = (None, None);
         let mut stimuli = Vec::<Stimulus>::new();
         for (number, line) in text.lines().enumerate() {
             let words: Vec<&str> = line
@@ -212,10 +239,8 @@ impl Script {
             let wrong = |why: &str| format!("line {}: {why}: {line:?}", number + 1);
             match words[..] {
                 [] => {}
-                ["seed", text] => {
-                    let parsed = text.parse().map_err(|_| wrong("not a seed"))?;
-                    seed = Some(parsed);
-                }
+                ["seed", text] => seed = Some(text.parse().map_err(|_| wrong("not a seed"))?),
+                ["noise", text] => noise = Some(text.parse().map_err(|_| wrong("not a number"))?),
                 ["profile", name] => {
                     let known = Profile::named(name).ok_or_else(|| wrong("no such profile"))?;
                     profile = Some(known);
@@ -242,8 +267,11 @@ impl Script {
         }
         let missing = |what: &str| format!("the script does not say its {what}");
         let script = Self {
-            seed: seed.ok_or_else(|| missing("seed"))?,
-            profile: profile.ok_or_else(|| missing("profile"))?,
+            run: Run {
+                seed: seed.ok_or_else(|| missing("seed"))?,
+                profile: profile.ok_or_else(|| missing("profile"))?,
+                noise: noise.ok_or_else(|| missing("noise"))?,
+            },
             until: until.ok_or_else(|| missing("end (`until`)"))?,
             stimuli,
             ending,
@@ -287,8 +315,10 @@ mod tests {
         let stimuli: Vec<Stimulus> = (0..200).map(|_| drawn.take()).collect();
         let until = stimuli[199].at + 5;
         Script {
-            seed: 7,
-            profile: &PROFILES[0],
+            run: Run {
+                noise: 3,
+                ..Run::drawn(7, &PROFILES[0])
+            },
             until,
             stimuli,
             ending: Some(Ending {
@@ -325,6 +355,7 @@ mod tests {
         for (from, to, says) in [
             ("seed 7", "seed x", "not a seed"),
             ("seed 7\n", "", "its seed"),
+            ("noise 3", "noise -3", "not a number"),
             ("profile default", "profile none", "no such profile"),
             ("until ", "till ", "not understood"),
             ("client 1", "client 99", "nobody knows"),
@@ -338,7 +369,7 @@ mod tests {
     #[test]
     fn a_script_goes_on_with_what_its_seed_draws_after_its_end() {
         let script = script();
-        let mut whole = Stimuli::Drawn(Drawn::new(7, script.profile));
+        let mut whole = Stimuli::Drawn(Drawn::new(7, script.run.profile));
         let mut listed = Stimuli::listed(&script);
         for _ in 0..400 {
             assert_eq!(whole.next_at(), listed.next_at());

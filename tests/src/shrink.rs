@@ -1,11 +1,12 @@
 //! Makes a failing run small: leaves out what the failure does not need, faults and operations of
 //! clients, then the end of it (delta debugging, Zeller and Hildebrandt 2002). A smaller run counts if
-//! it violates the same invariant.
+//! it violates the same invariant. What cannot be left out by itself often held the moments of others in
+//! place only: so the same is tried with other delays.
 
 use std::time::{Duration, Instant};
 
 use crate::invariants::Violation;
-use crate::script::{Deed, Script, Stimulus};
+use crate::script::{Deed, Run, Script, Stimulus};
 use crate::simulation::{NO_PANIC, Observer, Outcome, replay};
 
 /// Runs that one failure may take to shrink.
@@ -14,6 +15,8 @@ pub const RUNS_MAX: u32 = 4000;
 pub const TIME_MAX: Duration = Duration::from_secs(120);
 /// A run is cut short by halves as long as that is more than this, in nanoseconds of the run.
 const SHORTENED_MIN: u64 = 50_000_000;
+/// Other delays that are tried for what is left.
+const NOISES_MAX: u64 = 12;
 /// What is left out may make what goes wrong come so much later.
 const SLACK: u64 = 1_000_000_000;
 
@@ -73,14 +76,16 @@ fn is_same(one: &Violation, other: &Violation) -> bool {
 
 impl Shrinker<'_> {
     fn shrink(&mut self) {
-        self.shorten();
-        self.leave_out_kinds();
-        loop {
+        let drawn = self.best.run.noise;
+        self.shorten(drawn);
+        self.leave_out_kinds(drawn);
+        let mut noises = (drawn..=NOISES_MAX).peekable();
+        while let Some(noise) = noises.peek().copied().filter(|_| !self.is_spent()) {
             let before = self.best.clone();
-            self.leave_out_parts();
-            self.shorten();
-            if self.best == before || self.is_spent() {
-                break;
+            self.leave_out_parts(noise);
+            self.shorten(noise);
+            if self.best == before {
+                noises.next();
             }
         }
     }
@@ -90,16 +95,19 @@ impl Shrinker<'_> {
     }
 
     /// Keeps a smaller run if it fails the same way.
-    fn tries(&mut self, stimuli: Vec<Stimulus>, until: u64) -> bool {
+    fn tries(&mut self, stimuli: Vec<Stimulus>, until: u64, noise: u64) -> bool {
         if self.is_spent() {
             return false;
         }
         self.runs += 1;
         let script = Script {
-            stimuli,
+            run: Run {
+                noise,
+                ..self.best.run
+            },
             until,
+            stimuli,
             ending: None,
-            ..self.best.clone()
         };
         let outcome = replay(&script, self.observer);
         let is_same = match (&outcome.violation, &self.outcome.violation) {
@@ -115,7 +123,7 @@ impl Shrinker<'_> {
     }
 
     /// All operations of a client at once, or all faults of a kind.
-    fn leave_out_kinds(&mut self) {
+    fn leave_out_kinds(&mut self, noise: u64) {
         let mut kinds: Vec<Deed> = Vec::new();
         for stimulus in &self.best.stimuli {
             if !kinds.contains(&stimulus.deed) {
@@ -124,12 +132,12 @@ impl Shrinker<'_> {
         }
         for kind in kinds {
             let rest = self.best.stimuli.iter().filter(|one| one.deed != kind);
-            self.tries(rest.copied().collect(), self.best.until + SLACK);
+            self.tries(rest.copied().collect(), self.best.until + SLACK, noise);
         }
     }
 
     /// Parts of the list: halves of it first, in the end one by one.
-    fn leave_out_parts(&mut self) {
+    fn leave_out_parts(&mut self, noise: u64) {
         let mut size = self.best.stimuli.len().div_ceil(2);
         while size > 0 && !self.is_spent() {
             // From the end: what comes late is less likely to be needed by what comes early.
@@ -138,7 +146,7 @@ impl Shrinker<'_> {
                 let start = end.saturating_sub(size);
                 let mut rest = self.best.stimuli.clone();
                 rest.drain(start..end);
-                self.tries(rest, self.best.until + SLACK);
+                self.tries(rest, self.best.until + SLACK, noise);
                 end = start.min(self.best.stimuli.len());
             }
             size /= 2;
@@ -146,12 +154,12 @@ impl Shrinker<'_> {
     }
 
     /// The end of the faults comes earlier.
-    fn shorten(&mut self) {
+    fn shorten(&mut self, noise: u64) {
         let mut step = self.best.until / 2;
         while step > SHORTENED_MIN && !self.is_spent() {
             let until = self.best.until.saturating_sub(step);
             let kept = self.best.stimuli.iter().filter(|one| one.at <= until);
-            if !self.tries(kept.copied().collect(), until) {
+            if !self.tries(kept.copied().collect(), until, noise) {
                 step /= 2;
             }
             step = step.min(self.best.until / 2);

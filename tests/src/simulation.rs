@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::invariants::{Invariant, Violation};
 use crate::profile::Profile;
-use crate::script::{Drawn, Ending, Script, Stimuli, Stimulus};
+use crate::script::{Drawn, Ending, Run, Script, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::world::World;
 
@@ -55,10 +55,8 @@ impl Default for Observer {
 /// What became of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The seed.
-    pub seed: u64,
-    /// The profile.
-    pub profile: &'static Profile,
+    /// Which it was.
+    pub run: Run,
     /// Turns taken.
     pub step: u64,
     /// Hash of all that happened.
@@ -79,8 +77,7 @@ impl Outcome {
     /// The run as a script.
     pub fn script(&self) -> Script {
         Script {
-            seed: self.seed,
-            profile: self.profile,
+            run: self.run,
             until: self.until,
             stimuli: self.done.clone(),
             ending: self.violation.as_ref().map(|violation| Ending {
@@ -94,30 +91,18 @@ impl Outcome {
 /// Runs a seed. A panic inside a driver is a violation as well: its assertions are on.
 pub fn run(seed: u64, profile: &'static Profile, observer: &Observer) -> Outcome {
     let stimuli = Stimuli::Drawn(Drawn::new(seed, profile));
-    observe(seed, profile, stimuli, None, observer)
+    observe(&Run::drawn(seed, profile), stimuli, None, observer)
 }
 
 /// Runs a script: what it lists, then heals.
 pub fn replay(script: &Script, observer: &Observer) -> Outcome {
     let stimuli = Stimuli::listed(script);
-    observe(
-        script.seed,
-        script.profile,
-        stimuli,
-        Some(script.until),
-        observer,
-    )
+    observe(&script.run, stimuli, Some(script.until), observer)
 }
 
-fn observe(
-    seed: u64,
-    profile: &'static Profile,
-    stimuli: Stimuli,
-    until: Option<u64>,
-    observer: &Observer,
-) -> Outcome {
+fn observe(run: &Run, stimuli: Stimuli, until: Option<u64>, observer: &Observer) -> Outcome {
     remember_panics();
-    let mut world = World::new(seed, profile, stimuli, observer.prints);
+    let mut world = World::new(run, stimuli, observer.prints);
     world.story = observer.tells.then(Vec::new);
     for invariant in (observer.invariants)() {
         world.checker.add(invariant);
@@ -132,8 +117,7 @@ fn observe(
         }),
     };
     Outcome {
-        seed,
-        profile,
+        run: *run,
         step: world.step,
         hash: world.trace.hash(),
         tally: world.tally,

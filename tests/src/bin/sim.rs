@@ -110,7 +110,7 @@ fn from_script(path: &Path) -> anyhow::Result<bool> {
 }
 
 fn ending(outcome: &Outcome) -> String {
-    let (seed, step) = (outcome.seed, outcome.step);
+    let (seed, step) = (outcome.run.seed, outcome.step);
     match &outcome.violation {
         Some(violation) => format!("FAILED seed={seed} step={step} {violation}"),
         None => "no violation".to_owned(),
@@ -125,7 +125,7 @@ fn judge(outcome: &Outcome, arguments: &Arguments) -> anyhow::Result<bool> {
     }
     println!(
         "replay: cargo run -p kontiki-tests --bin sim -- --profile {} --seed {}",
-        outcome.profile.name, outcome.seed
+        outcome.run.profile.name, outcome.run.seed
     );
     if arguments.shrink_runs == 0 {
         return Ok(false);
@@ -150,7 +150,7 @@ fn judge(outcome: &Outcome, arguments: &Arguments) -> anyhow::Result<bool> {
         text.push('\n');
     }
     println!("made smaller in {} runs:\n{text}", shrunk.runs);
-    let name = format!("{}-{}.txt", outcome.profile.name, outcome.seed);
+    let name = format!("{}-{}.txt", outcome.run.profile.name, outcome.run.seed);
     let path = arguments.scripts.join(name);
     std::fs::create_dir_all(&arguments.scripts)
         .and_then(|()| std::fs::write(&path, text))

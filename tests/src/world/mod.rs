@@ -35,7 +35,7 @@ use crate::invariants::{Checker, Violation};
 use crate::network::{Link, Network, Place, Weather};
 use crate::profile::Profile;
 use crate::rng::{Noise, Rng};
-use crate::script::{CLIENTS, Deed, Stimuli, Stimulus};
+use crate::script::{CLIENTS, Deed, Run, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
@@ -165,9 +165,11 @@ pub struct World {
 
 impl World {
     /// A world in which nothing has happened.
-    pub fn new(seed: u64, profile: &'static Profile, stimuli: Stimuli, print: bool) -> Self {
+    pub fn new(run: &Run, stimuli: Stimuli, print: bool) -> Self {
+        let Run { seed, profile, .. } = *run;
+        let noise = run.noise_seed();
         let mut rng = Rng::stream(seed, "settings", 0);
-        let network = Network::new(seed, weather(&mut rng), rng.chance(500));
+        let network = Network::new(noise, weather(&mut rng), rng.chance(500));
         let raft = raft_config(&mut rng);
         let snapshots = snapshot_settings(&mut rng);
         let pending_writes_max = match rng.chance(150) {
@@ -180,7 +182,7 @@ impl World {
         };
         let lease_reads = rng.chance(700);
         let session_bounds = sessions::bounds(&mut rng);
-        let operator = Operator::new(seed, &mut rng);
+        let operator = Operator::new(noise, &mut rng);
         let programs = Programs::new(&mut rng);
         let checkpoint = programs::checkpoints(&mut rng);
         let mut world = Self {
@@ -195,7 +197,7 @@ impl World {
             seed,
             stimuli,
             noises: (0..PLACES as u64)
-                .map(|place| Noise::new(seed, "place", place))
+                .map(|place| Noise::new(noise, "place", place))
                 .collect(),
             started: vec![0; PLACES],
             events: BinaryHeap::new(),
