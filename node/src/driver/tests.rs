@@ -5,7 +5,8 @@ mod lies;
 mod state_limit;
 mod world;
 
-use kontiki_raft::{Purpose, Role, ServerId};
+use bytes::Bytes;
+use kontiki_raft::{ChangeRequest, Purpose, Role, ServerId};
 
 use super::*;
 use world::World;
@@ -195,6 +196,43 @@ fn a_version_is_not_raised_while_a_member_lacks_it() {
     assert!((1..=3).all(|id| world.status(id).version == 1));
     world.leave(3);
     world.until("version 2", |world| world.status(1).version == 2);
+}
+
+#[test]
+fn a_leader_that_is_taken_out_raises_no_version_that_it_lacks() {
+    let mut world = World::of(&[1..=2, 1..=3, 1..=3, 1..=1]);
+    world.activate().expect("activated");
+    world.write().expect("written under version 1");
+    if world.lead() != ServerId(1) {
+        world.ask(ServerId(1), |reply| Input::TriggerElection { reply });
+        world.until("1 leads", |world| world.leader() == Some(ServerId(1)));
+    }
+    let change = ChangeRequest {
+        remove: vec![ServerId(1), ServerId(4)],
+        ..ChangeRequest::default()
+    };
+    let id = world.ask(ServerId(1), |reply| Input::Change {
+        change,
+        until: Until::Effective,
+        reply,
+    });
+    // For as long as that is not committed it leads, and takes turns.
+    world.until("it is out by its log", |world| {
+        let known = world.status(1).configuration;
+        !known.committed && !known.configuration.contains(ServerId(1))
+    });
+    world.cut = vec![ServerId(2), ServerId(3)];
+    world.run(20);
+    let command = Bytes::from_static(b"x");
+    world.ask(ServerId(1), |reply| Input::Write { command, reply });
+    world.run(1);
+    world.cut.clear();
+    world.answer(id).expect("taken out");
+    world.until("version 3", |world| {
+        [2, 3].iter().all(|id| world.status(*id).version == 3)
+    });
+    world.write().expect("written under version 3");
+    assert_eq!(world.status(1).quarantine, None);
 }
 
 #[test]

@@ -131,9 +131,11 @@ impl<R> Driver<R> {
         Some(covers(&runs, &needed))
     }
 
-    /// Servers of the configuration in force, and those of them whose versions are known.
+    /// Servers of the configuration in force, and this one, which applies the log for as long as it leads
+    /// though it may be leaving; and what is known of their versions.
     fn surveyed(&self) -> (BTreeSet<ServerId>, Vec<RangeInclusive<Version>>) {
-        let servers = self.raft.configuration().1.servers();
+        let mut servers = self.raft.configuration().1.servers();
+        servers.insert(self.raft.id());
         let known = servers
             .iter()
             .filter_map(|server| self.versions_of(*server));
