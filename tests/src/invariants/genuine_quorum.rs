@@ -43,7 +43,7 @@ impl GenuineQuorum {
         let votes = self.votes.get(&(turn.server, term));
         let voted =
             |server| server == turn.server || votes.is_some_and(|votes| votes.contains(&server));
-        if !configurations(turn).any(|known| is_quorum(known, turn.min_majority, voted)) {
+        if !configurations(turn).any(|known| is_quorum(&known, turn.min_majority, voted)) {
             return Err(format!(
                 "leads term {} with the votes {votes:?} alone",
                 term.0
@@ -53,13 +53,18 @@ impl GenuineQuorum {
     }
 }
 
-/// The configurations in force during the turn.
-fn configurations<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = &'a Configuration> {
+/// The configurations in force during the turn. A server that is a quorum by itself may leave a joint
+/// configuration and begin the next change in one turn: in between, half of the two was in force.
+fn configurations(turn: &Turn<'_>) -> impl Iterator<Item = Configuration> {
     let before = turn.before.status.as_ref();
-    [before, Some(turn.status)]
-        .into_iter()
-        .flatten()
-        .map(|status| &status.configuration.configuration)
+    let [before, after] = [before, Some(turn.status)]
+        .map(|status| status.map(|status| status.configuration.configuration.clone()));
+    let joint = before.as_ref().filter(|before| before.is_joint());
+    let between = joint.and_then(|before| {
+        let outgoing = after.as_ref()?.outgoing.as_ref()?;
+        (*outgoing == before.voters).then(|| Configuration::of(outgoing.iter().copied()))
+    });
+    [before, between, after].into_iter().flatten()
 }
 
 fn committed(turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
@@ -78,7 +83,7 @@ fn committed(turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
             .get(&server)
             .is_some_and(|seen| seen.holds(id))
     };
-    if !configurations(turn).any(|known| is_quorum(known, turn.min_majority, holds)) {
+    if !configurations(turn).any(|known| is_quorum(&known, turn.min_majority, holds)) {
         let known = &turn.status.configuration.configuration;
         return Err(format!(
             "{id} is committed without being held by a quorum of {known:?}"
