@@ -95,10 +95,21 @@ impl World {
     /// Cuts a leader off from everybody; says how.
     pub(super) fn isolate(&mut self, leader: Place, rng: &mut Rng) -> String {
         let only_inbound = rng.chance(300);
-        let links =
-            pairs().filter(|(from, to)| *to == leader || (*from == leader && !only_inbound));
+        // With somebody who goes on storing what nobody will commit.
+        let others: Vec<Place> = self
+            .living()
+            .into_iter()
+            .filter(|one| *one != leader)
+            .collect();
+        let companion = rng.pick(&others).filter(|_| rng.chance(400));
+        let is_inside = |place: &Place| *place == leader || Some(*place) == companion;
+        let links = pairs().filter(|(from, to)| match (is_inside(from), is_inside(to)) {
+            (false, true) => true,
+            (true, false) => !only_inbound,
+            _ => false,
+        });
         self.cut(links.collect(), rng);
-        let mut what = format!("place {leader}, only inbound: {only_inbound}");
+        let mut what = format!("place {leader} with {companion:?}, only inbound: {only_inbound}");
         if rng.chance(500) {
             // Another is elected while the isolated one still believes that it leads.
             let others: Vec<ServerId> = self
