@@ -1,14 +1,15 @@
 //! No two disjoint quorums can both commit: when a leader appends a configuration, the one before it
 //! is committed, so is an entry of the leader's own term (Ongaro 2015), and every quorum of the one
 //! meets every quorum of the other. The bootstrap configuration has nothing before it. Only a learner
-//! that was to vote, and has a log, becomes a voter.
+//! that was to vote, and has a log, becomes a voter. Every server goes by the last configuration in its
+//! log, also if that came to it in a snapshot (thesis section 4.1).
 
 use std::collections::BTreeMap;
 
 use kontiki_raft::{Configuration, Index, LogId, Purpose};
 
 use super::quorum::always_meet;
-use super::{Invariant, Ledger, Turn};
+use super::{Entry, Invariant, Ledger, Turn};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ impl Invariant for ConfigurationSafety {
     fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
         let after = &turn.status.configuration;
         let log = ledger.log(turn.server);
+        self.goes_by_the_last(turn, log)?;
         if after.index == Index(0) {
             return Ok(());
         }
@@ -45,6 +47,22 @@ impl Invariant for ConfigurationSafety {
 }
 
 impl ConfigurationSafety {
+    /// Of those that were seen in force anywhere.
+    fn goes_by_the_last(&self, turn: &Turn<'_>, log: &[Entry]) -> Result<(), String> {
+        let known = turn.status.configuration.index;
+        let holds =
+            |id: &LogId| log.get(id.index.0 as usize - 1).map(|entry| entry.id) == Some(*id);
+        match self.by_entry.keys().rfind(|id| holds(id)) {
+            Some(last) if last.index > known => {
+                let known = known.0;
+                Err(format!(
+                    "goes by the configuration at {known}, and has one at {last}"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn changed_by_leader(&self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
         let after = &turn.status.configuration;
         let before = turn

@@ -11,6 +11,7 @@ mod bounded_staleness;
 mod configuration_safety;
 mod election_safety;
 mod exactly_once;
+mod genuine_acknowledgements;
 mod genuine_quorum;
 mod leader_append_only;
 mod leader_completeness;
@@ -85,6 +86,7 @@ impl Default for Checker {
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),
                 Box::<genuine_quorum::GenuineQuorum>::default(),
+                Box::<genuine_acknowledgements::GenuineAcknowledgements>::default(),
                 Box::<addressing::Addressing>::default(),
                 Box::<bounded_queues::BoundedQueues>::default(),
                 Box::<answered_once::AnsweredOnce>::default(),
