@@ -11,6 +11,9 @@ use clap::Parser;
 /// Seeds within which a mutant must be caught.
 const SEEDS_MAX: u64 = 500;
 
+/// What is shown of how one was caught, in characters.
+const LINE_MAX: usize = 150;
+
 /// Runs the simulator against deliberately broken code. Exits with 1 if a patch does not apply, does
 /// not build, or is not caught.
 #[derive(Parser)]
@@ -130,7 +133,14 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
     let output = String::from_utf8_lossy(&simulated.stdout);
     let failed = output.lines().find(|line| line.starts_with("FAILED seed="));
     match failed {
-        Some(line) => Ok(format!("caught {}", line.trim_start_matches("FAILED "))),
+        Some(line) => {
+            let how: String = line
+                .trim_start_matches("FAILED ")
+                .chars()
+                .take(LINE_MAX)
+                .collect();
+            Ok(format!("caught {how}"))
+        }
         None => bail!("{SEEDS_MAX} seeds passed"),
     }
 }
