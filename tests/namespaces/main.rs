@@ -54,21 +54,33 @@ struct Scenario {
     name: &'static str,
     /// Servers reach each other through proxies, which can delay.
     proxied: bool,
-    /// It is about reads under a lease.
-    leased: bool,
+    /// Reads under a lease.
+    leases: Leases,
     /// Timers are slow.
     slow: bool,
     run: Run,
 }
 
+/// Whether reads under a lease are on.
+#[derive(Clone, Copy)]
+enum Leases {
+    /// It is about them.
+    On,
+    /// It has servers campaign, which may not if they have promised their vote.
+    Off,
+    /// With one of the sizes.
+    Either,
+}
+
 impl Scenario {
-    /// Reads under a lease are on where they are what it is about, and else with one of the sizes.
     fn has_leases(&self, size: usize) -> bool {
         let place = SCENARIOS.iter().position(|one| one.name == self.name);
         let size = SIZES.iter().position(|one| *one == size);
-        // Who has promised its vote to a leader under a lease cannot be made to campaign.
-        let campaigns = ["transfer", "mixed"].contains(&self.name);
-        self.leased || (!campaigns && (place.unwrap_or(0) + size.unwrap_or(0)) % 2 == 0)
+        match self.leases {
+            Leases::On => true,
+            Leases::Off => false,
+            Leases::Either => (place.unwrap_or(0) + size.unwrap_or(0)) % 2 == 0,
+        }
     }
 }
 
@@ -76,7 +88,7 @@ const fn scenario(name: &'static str, run: Run) -> Scenario {
     Scenario {
         name,
         proxied: false,
-        leased: false,
+        leases: Leases::Either,
         slow: false,
         run,
     }
@@ -88,47 +100,40 @@ const SCENARIOS: &[Scenario] = &[
     scenario("pause-leader", |w| Box::pin(pause::leader(w))),
     scenario("partition-silent", |w| Box::pin(partition::silent(w))),
     Scenario {
-        name: "partition-deposed",
-        proxied: false,
-        leased: false,
         slow: true,
-        run: |w| Box::pin(partition::deposed(w)),
+        ..scenario("partition-deposed", |w| Box::pin(partition::deposed(w)))
     },
     scenario("partition-reset", |w| Box::pin(partition::reset(w))),
     scenario("partition-one-way", |w| Box::pin(partition::one_way(w))),
     scenario("link-flapping", |w| Box::pin(link::flapping(w))),
     scenario("link-slow", |w| Box::pin(link::slow(w))),
     Scenario {
-        name: "link-delayed",
         proxied: true,
-        leased: false,
-        slow: false,
-        run: |w| Box::pin(link::delayed(w)),
+        ..scenario("link-delayed", |w| Box::pin(link::delayed(w)))
     },
     Scenario {
-        name: "leader-behind",
         proxied: true,
-        leased: false,
-        slow: false,
-        run: |w| Box::pin(behind::behind(w)),
+        ..scenario("leader-behind", |w| Box::pin(behind::behind(w)))
     },
     Scenario {
-        name: "lease-partition",
-        proxied: false,
-        leased: true,
+        leases: Leases::On,
         slow: true,
-        run: |w| Box::pin(lease::partition(w)),
+        ..scenario("lease-partition", |w| Box::pin(lease::partition(w)))
     },
     Scenario {
-        name: "lease-transfer",
         proxied: true,
-        leased: true,
-        slow: false,
-        run: |w| Box::pin(lease::transfer(w)),
+        leases: Leases::On,
+        ..scenario("lease-transfer", |w| Box::pin(lease::transfer(w)))
     },
     scenario("membership", |w| Box::pin(membership::change(w))),
-    scenario("transfer", |w| Box::pin(transfer::transfer(w))),
-    scenario("mixed", |w| Box::pin(mixed::mixed(w))),
+    Scenario {
+        leases: Leases::Off,
+        ..scenario("transfer", |w| Box::pin(transfer::transfer(w)))
+    },
+    Scenario {
+        leases: Leases::Off,
+        ..scenario("mixed", |w| Box::pin(mixed::mixed(w)))
+    },
 ];
 
 fn main() -> ExitCode {

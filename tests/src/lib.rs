@@ -25,11 +25,11 @@
 //!
 //! 1. What is done to a run from outside is a list, drawn from its seed alone ([`script`]): each fault and
 //!    each operation of a client has its time, and randomness of its own.
-//! 2. Everything else draws from a stream of its own as well (a link, a place, a process, the operator), so
-//!    that what is left out of the list reshuffles nothing else.
+//! 2. Everything else draws for itself as well (a link, a place, a process, the operator), and by the moment
+//!    ([`rng::Noise`]), so that what is left out of the list reshuffles nothing else.
 //! 3. So a failure can be made small ([`shrink`]): things are left out as long as the same invariant is
-//!    violated. What remains, often a few lines, is printed and written to `target/sim`, and
-//!    `sim --script FILE` runs it again, bit for bit.
+//!    violated, and once that goes no further, with other delays. What remains, often a few lines, is
+//!    printed and written to `target/sim`, and `sim --script FILE` runs it again, bit for bit.
 //!
 //! # Caveats
 //!
