@@ -19,6 +19,9 @@ pub(super) struct PayloadLog {
     bytes: usize,
     /// The range encoded last: the next peer is likely sent the same.
     encoded: Option<(Index, Index, Bytes)>,
+    /// One that was compacted: its memory is the next one's, so that a busy log neither grows buffers
+    /// nor has the kernel map pages.
+    spare: Option<Chunk>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ impl PayloadLog {
             chunk_bytes: CHUNK_BYTES.min(tail_bytes / 8),
             bytes: 0,
             encoded: None,
+            spare: None,
         }
     }
 
@@ -89,18 +93,29 @@ impl PayloadLog {
             chunk.bytes.len() + size <= self.chunk_bytes
         });
         if !has_room {
-            if let Some(full) = self.chunks.back_mut() {
-                full.bytes.shrink_to_fit();
-                full.offsets.shrink_to_fit();
-            }
-            let chunk = Chunk {
-                first: index,
-                bytes: Vec::new(),
-                offsets: Vec::new(),
-            };
+            let chunk = self.empty_chunk(index);
             self.chunks.push_back(chunk);
         }
         self.chunks.back_mut().expect("pushed above")
+    }
+
+    /// The first one grows as it is filled; those after it are as large as they may get.
+    fn empty_chunk(&mut self, first: Index) -> Chunk {
+        let (mut bytes, mut offsets) = (Vec::new(), Vec::new());
+        if let Some(spare) = self.spare.take() {
+            (bytes, offsets) = (spare.bytes, spare.offsets);
+            bytes.clear();
+            offsets.clear();
+        }
+        if let Some(full) = self.chunks.back_mut() {
+            full.bytes.shrink_to(self.chunk_bytes);
+            bytes.reserve_exact(self.chunk_bytes);
+        }
+        Chunk {
+            first,
+            bytes,
+            offsets,
+        }
     }
 
     /// Drops every entry after `after`.
@@ -130,7 +145,9 @@ impl PayloadLog {
             .is_some_and(|chunk| chunk.last() <= through)
         {
             let dropped = self.chunks.pop_front();
-            self.bytes -= dropped.map_or(0, |chunk| chunk.bytes.len());
+            self.bytes -= dropped.as_ref().map_or(0, |chunk| chunk.bytes.len());
+            // Not that of a single large entry.
+            self.spare = dropped.filter(|chunk| chunk.bytes.len() <= self.chunk_bytes);
         }
     }
 
