@@ -1,11 +1,9 @@
 //! Who waits for what. Everything here is bounded, and everyone is answered once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kontiki_raft::{
-    ChangeRequest, Configuration, Index, LogId, ReadId, Role, ServerId, Term, Time,
-};
+use kontiki_raft::{ChangeRequest, Configuration, Index, LogId, ReadId, Role, ServerId, Time};
 
 use super::interface::{Answer, ConfigurationStatus, Refusal, Standing, Until};
 
@@ -14,9 +12,10 @@ pub(super) const CHANGES_MAX: usize = 64;
 
 /// Those who wait.
 pub(super) struct Requests<R> {
-    /// By place in the log. One place can have several: a server that led twice may have proposed
-    /// there twice, and which of them it is shows when the place is applied. `None`: nobody asked.
-    writes: BTreeMap<(Index, Term), Option<R>>,
+    /// In the order of places in the log, then of terms: nearly always a write is the last. One place can
+    /// have several: a server that led twice may have proposed there twice, and which of them it is
+    /// shows when the place is applied. `None`: nobody asked.
+    writes: VecDeque<(LogId, Option<R>)>,
     writes_max: usize,
     reads: BTreeMap<ReadId, Asked<R>>,
     last_read: ReadId,
@@ -56,7 +55,7 @@ type Answered<R> = Vec<(R, Result<Answer, Refusal>)>;
 impl<R> Requests<R> {
     pub(super) fn new(writes_max: usize) -> Self {
         Self {
-            writes: BTreeMap::new(),
+            writes: VecDeque::new(),
             writes_max,
             reads: BTreeMap::new(),
             last_read: ReadId(0),
@@ -87,21 +86,23 @@ impl<R> Requests<R> {
 
     /// `reply` is `None` if nobody asked for the entry.
     pub(super) fn wait_for_write(&mut self, id: LogId, reply: Option<R>) {
-        self.writes.insert((id.index, id.term), reply);
+        let place = |id: LogId| (id.index, id.term);
+        let at = match self.writes.back() {
+            Some((last, _)) if place(*last) >= place(id) => self
+                .writes
+                .partition_point(|(before, _)| place(*before) < place(id)),
+            _ => self.writes.len(),
+        };
+        self.writes.insert(at, (id, reply));
     }
 
     /// Takes one proposal at or before `index`, which is applied; `None` if there is no more.
     pub(super) fn take_write(&mut self, index: Index) -> Option<(LogId, Option<R>)> {
-        let first = self
-            .writes
-            .first_entry()
-            .filter(|first| first.key().0 <= index)?;
-        let (index, term) = *first.key();
-        Some((LogId { term, index }, first.remove()))
+        self.writes.pop_front_if(|(id, _)| id.index <= index)
     }
 
     /// Takes all of them.
-    pub(super) fn take_writes(&mut self) -> BTreeMap<(Index, Term), Option<R>> {
+    pub(super) fn take_writes(&mut self) -> VecDeque<(LogId, Option<R>)> {
         std::mem::take(&mut self.writes)
     }
 
@@ -218,5 +219,41 @@ impl<R> Requests<R> {
             }
         }
         answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::Term;
+
+    use super::*;
+
+    #[test]
+    fn writes_are_taken_by_place_whatever_the_order_in_which_they_came() {
+        let id = |index, term| LogId {
+            term: Term(term),
+            index: Index(index),
+        };
+        let mut requests = Requests::<u8>::new(16);
+        // It led in term 1, lost that, and led again over a shorter log.
+        let came = [id(5, 1), id(6, 1), id(7, 1), id(5, 3), id(6, 3), id(8, 3)];
+        for (reply, id) in came.into_iter().enumerate() {
+            requests.wait_for_write(id, Some(reply as u8));
+        }
+        assert_eq!(requests.writes(), 6);
+        assert_eq!(requests.take_write(Index(4)), None);
+        let taken = std::iter::from_fn(|| requests.take_write(Index(7)));
+        let taken: Vec<_> = taken
+            .map(|(id, reply)| (id, reply.expect("asked")))
+            .collect();
+        let expected = [
+            (id(5, 1), 0),
+            (id(5, 3), 3),
+            (id(6, 1), 1),
+            (id(6, 3), 4),
+            (id(7, 1), 2),
+        ];
+        assert_eq!(taken, expected);
+        assert_eq!(requests.take_writes(), [(id(8, 3), Some(5))]);
     }
 }
