@@ -231,7 +231,8 @@ impl<R> Applier<R> {
         self.submitted = last;
         self.applies += 1;
         let batch = log.encoded(first, last);
-        Some(Job::Apply { batch })
+        let count = (last.0 - first.0 + 1) as usize;
+        Some(Job::Apply { batch, count })
     }
 
     /// A confirmed read: to be answered once everything through `index` is applied. Answers the job

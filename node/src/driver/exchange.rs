@@ -239,7 +239,10 @@ fn decode_batch(envelope: &Envelope) -> Option<Vec<EntryMeta>> {
         Message::SnapshotChunk(_) => return piece::open(&envelope.batch).map(|_| Vec::new()),
         _ => return envelope.batch.is_empty().then(Vec::new),
     };
-    let mut entries = Vec::new();
+    // By what there is room for, whatever it says.
+    let said = append.last.0.saturating_sub(append.prev.index.0);
+    let most = envelope.batch.len() / entry::HEADER_BYTES;
+    let mut entries = Vec::with_capacity((said as usize).min(most));
     let mut rest = &envelope.batch[..];
     let mut index = append.prev.index;
     while !rest.is_empty() {

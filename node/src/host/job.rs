@@ -14,6 +14,8 @@ pub enum Job<R> {
     Apply {
         /// Whole entries, as the log stores them.
         batch: Bytes,
+        /// How many.
+        count: usize,
     },
     /// Answer a query.
     Read {

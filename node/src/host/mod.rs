@@ -66,7 +66,6 @@ pub struct Host {
 }
 
 /// Commands that the machine is about to be given.
-#[derive(Default)]
 struct Gathered<'a> {
     commands: Vec<Command<'a>>,
     /// Those of sessions, by their place among them.
@@ -127,9 +126,10 @@ impl Host {
     /// Does a job. A machine that panics in it is never called again.
     pub fn run<R>(&mut self, job: Job<R>) -> Done<R> {
         match job {
-            Job::Apply { batch } => {
+            Job::Apply { batch, count } => {
                 let mut applied = Box::<Batch>::default();
-                match self.guarded("apply", |host| host.apply(&batch, &mut applied)) {
+                applied.entries.reserve_exact(count);
+                match self.guarded("apply", |host| host.apply(&batch, count, &mut applied)) {
                     Ok(result) => {
                         self.quarantine = result.err();
                         applied.quarantine = self.quarantine.clone();
@@ -206,8 +206,11 @@ impl Host {
     }
 
     /// Stops before the first entry that must not be applied here, and says why.
-    fn apply(&mut self, encoded: &[u8], batch: &mut Batch) -> Result<(), Quarantine> {
-        let mut gathered = Gathered::default();
+    fn apply(&mut self, encoded: &[u8], count: usize, batch: &mut Batch) -> Result<(), Quarantine> {
+        let mut gathered = Gathered {
+            commands: Vec::with_capacity(count.min(BATCH_MAX)),
+            stamps: Vec::new(),
+        };
         let mut rest = encoded;
         while let Some(entry) = entry::decode_trusted(rest) {
             rest = &rest[entry.size..];

@@ -121,6 +121,7 @@ fn entries(first: u64, entries: &[(EntryKind, &[u8])]) -> Job<u64> {
     }
     Job::Apply {
         batch: Bytes::from(batch),
+        count: entries.len(),
     }
 }
 

@@ -48,6 +48,7 @@ fn state(machine: MachineKind, command: &[u8]) -> Vec<u8> {
     let mut host = Host::new(machine.build());
     host.run::<()>(crate::host::Job::Apply {
         batch: batch.into(),
+        count: controls.len(),
     });
     codecs::written(&mut host)
 }
