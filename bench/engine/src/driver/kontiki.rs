@@ -168,6 +168,14 @@ impl Server {
                 () = timer.as_mut() => {}
                 _ = &mut stopped => break,
             }
+            // On a runtime of several threads who was woken last runs next: the first write of many would
+            // have a turn of its own. A node has a runtime of one thread, where the others go first.
+            tokio::task::yield_now().await;
+            while self.inputs.len() < INPUTS_MAX
+                && let Ok(input) = taken.try_recv()
+            {
+                self.inputs.push(input);
+            }
             let now = Time(0) + self.begun.elapsed();
             let due = self.driver.turn(now, &mut self.inputs, &mut self.outputs);
             self.perform()?;
