@@ -174,6 +174,49 @@ async fn a_stream_of_writes_answers_every_command() {
 }
 
 #[tokio::test]
+async fn a_stream_is_not_read_while_its_commands_wait() {
+    const BOUND: u64 = 16;
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "limits: {{streamCommandsMax: {BOUND}}}").expect("written");
+    let path = file.path().to_str().expect("text");
+    let arguments = ["--config", path, "--election-timeout-ms", "60000"];
+    let (nodes, leader) = cluster_with(3, &arguments).await;
+    let followers: Vec<&NodeProcess> = (0..3)
+        .filter(|node| *node != leader)
+        .map(|node| &nodes[node])
+        .collect();
+    followers.iter().for_each(|node| node.freeze());
+    let lists = (0..20).map(|list| v1::WriteStreamRequest {
+        commands: (0..10)
+            .map(|command| v1::StreamedCommand {
+                id: list * 10 + command,
+                command: b"\x01\x01\x00kv".to_vec().into(),
+                in_session: None,
+            })
+            .collect(),
+    });
+    let mut data = data(&nodes[leader]).await;
+    let stream = data.write_stream(futures::stream::iter(lists)).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    let pending = || nodes[leader].metric("kontiki_proposals_pending") as u64;
+    common::eventually("as many wait as may", async || {
+        (pending() == BOUND).then_some(())
+    })
+    .await;
+    // What else came is not proposed: nothing is, until a result has come.
+    let last = nodes[leader].status().await.last_index;
+    assert_eq!(pending(), BOUND);
+    assert_eq!(nodes[leader].status().await.last_index, last);
+    followers.iter().for_each(|node| node.thaw());
+    let mut answered = 0;
+    while let Some(message) = stream.message().await.expect("no end before the last") {
+        assert!(pending() <= BOUND);
+        answered += message.results.len();
+    }
+    assert_eq!(answered, 200);
+}
+
+#[tokio::test]
 async fn the_typed_service_is_refused_by_another_machine() {
     let node = NodeProcess::start("counter", &["--machine", "counter"]);
     let status = kv(&node).await.put(put("k", "v")).await.expect_err("no kv");
