@@ -25,8 +25,9 @@ use crate::peer::outbox::outbox;
 
 /// How long a connection attempt may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause after the first failure, doubled up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Pause after the first failure, doubled up to [`BACKOFF_MAX`]. Short: a process that is being killed may
+/// reset a connection before it stops listening, and that it is gone is known by the next one.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that was up this long is redialled without a pause.
 const STABLE_AFTER: Duration = Duration::from_millis(100);
