@@ -32,6 +32,7 @@ pub async fn partition(world: &mut World) -> Result<()> {
         .cut_off(free, &[leader], Cut::Silent)?;
     tokio::time::sleep(PROMISE_IS_OVER).await; // the fault itself
     let hammer = world.load.hammer(leader, Reading::Lease).await?;
+    hammer.is_answered().await?;
     world.fault("the leader is cut off, and the follower campaigns");
     world
         .cluster
@@ -68,6 +69,7 @@ pub async fn transfer(world: &mut World) -> Result<()> {
         world.fault(format!("the leader hears everything {LATE:?} late"));
         world.load.go_on(SOME).await?;
         let hammer = world.load.hammer(leader, Reading::Lease).await?;
+        hammer.is_answered().await?;
         world.fault("it hands over");
         world.cluster.hand_over(next).await?;
         let now = world.cluster.term(next).await?;

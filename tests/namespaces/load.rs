@@ -1,7 +1,7 @@
 //! Clients that put, get, delete and compare-and-set a few keys while faults are made, each with one
 //! call in flight; and the history of what they saw.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -208,6 +208,8 @@ impl Load {
         let name: Arc<str> = format!("hammer at {}", network::host_name(place)).into();
         let rests = Arc::new(AtomicBool::new(false));
         let told_to_rest = Arc::clone(&rests);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&answered);
         let task = tokio::spawn(async move {
             let mut asked = Vec::new();
             let mut gets = JoinSet::new();
@@ -216,18 +218,24 @@ impl Load {
                     break;
                 }
                 let (shared, name) = (Arc::clone(&shared), Arc::clone(&name));
+                let counted = Arc::clone(&counted);
                 asked.push(shared.recorder.now());
                 let mut caller = Caller::Direct(Box::new(direct.clone()));
                 gets.spawn(async move {
                     let answer = shared.get(&mut caller, &name, key_of(number), reading);
-                    answer.await.is_ok()
+                    counted.fetch_add(usize::from(answer.await.is_ok()), Relaxed);
                 });
                 tokio::time::sleep(HAMMER_PAUSE).await;
             }
-            let answered = gets.join_all().await.into_iter().filter(|it| *it).count();
+            gets.join_all().await;
+            let answered = counted.load(Relaxed);
             Hammered { asked, answered }
         });
-        Ok(Hammer { rests, task })
+        Ok(Hammer {
+            rests,
+            answered,
+            task,
+        })
     }
 
     /// Lets every client end what it does, and reads every key once more.
@@ -258,6 +266,7 @@ fn key_of(number: u64) -> Key {
 #[derive(Debug)]
 pub struct Hammer {
     rests: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     task: JoinHandle<Hammered>,
 }
 
@@ -270,6 +279,17 @@ pub struct Hammered {
 }
 
 impl Hammer {
+    /// Waits for the first answer.
+    ///
+    /// # Errors
+    /// None comes.
+    pub async fn is_answered(&self) -> Result<()> {
+        eventually("the leader answers a get", async || {
+            Ok((self.answered.load(Relaxed) > 0).then_some(()))
+        })
+        .await
+    }
+
     /// Asks no more, and waits until each is answered or refused.
     ///
     /// # Errors
