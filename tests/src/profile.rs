@@ -74,6 +74,7 @@ const CHURN: &[(Fault, u64)] = &[
     (TriggerElection, 5),
     (IsolateLeader, 5),
     (Storm, 5),
+    (Pause, 5),
 ];
 
 const VERSIONS: &[(Fault, u64)] = &[

@@ -25,8 +25,9 @@ impl Invariant for Transfers {
             return Ok(());
         }
         let since = *self.since.entry(turn.server).or_insert(turn.now);
-        // Twice: the next one may begin in the turn in which one ends.
-        let timeout = turn.driver.raft().config().election_timeout_min * 22 / 10;
+        // Three times: in the turn in which one ends another may begin that was asked for, and after that
+        // the leader's own, to a server of a higher priority.
+        let timeout = turn.driver.raft().config().election_timeout_min * 33 / 10;
         let lasted = turn.now - since;
         if u128::from(lasted) > timeout.as_nanos() {
             let seconds = lasted as f64 / 1e9;

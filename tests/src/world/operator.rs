@@ -29,6 +29,8 @@ pub(super) struct Operator {
     /// Voters that live, and who is to take their place by mistake.
     pub(super) mistakes: Vec<(ServerId, ServerId)>,
     voters_seen: usize,
+    /// Servers that lack the version in force, and are yet to be ended.
+    pub(super) refused: BTreeSet<ServerId>,
     noise: Noise,
 }
 
@@ -48,6 +50,7 @@ impl Operator {
             replacing: None,
             mistakes: Vec::new(),
             voters_seen: 0,
+            refused: BTreeSet::new(),
             noise: Noise::new(seed, "operator", 0),
         }
     }
@@ -68,6 +71,7 @@ impl World {
             return;
         }
         self.end_quarantined();
+        self.end_refused();
         for place in 0..self.operator.wanted {
             if self.places[place].is_none() && !self.chaos {
                 self.start(place);
@@ -179,6 +183,7 @@ impl World {
             .filter_map(|place| self.places[place].as_ref())
             .map(|process| process.server)
             .filter(|server| !all.contains(server) && !self.stands_for_lost(status, *server))
+            .filter(|server| !self.operator.refused.contains(server))
             .collect();
         if !joiners.is_empty() {
             let add = joiners.into_iter().map(|server| (server, Purpose::Join));
@@ -206,7 +211,8 @@ impl World {
                 *purpose == Purpose::Replace(*lost) && self.lives(*learner)
             });
             let fresh = self.places[place].as_ref().map(|process| process.server);
-            let fresh = fresh.filter(|fresh| !all.contains(fresh));
+            let is_refused = |fresh: &ServerId| self.operator.refused.contains(fresh);
+            let fresh = fresh.filter(|fresh| !all.contains(fresh) && !is_refused(fresh));
             if place < self.operator.wanted
                 && !under_way
                 && let Some(fresh) = fresh
@@ -290,7 +296,9 @@ impl World {
         if let (Question::Change { change, .. }, Err(Refusal::UnsupportedVersion(_))) =
             (&request.question, result)
         {
-            self.refuse_program(change);
+            let added = change.add.iter().map(|(server, _)| *server);
+            self.operator.refused.extend(added);
+            self.end_refused();
         }
         if matches!(request.question, Question::Activate) && result.is_ok() {
             self.operator.activated = true;

@@ -90,11 +90,16 @@ impl World {
         }
     }
 
-    /// A server that lacks the version in force is of no use: another program takes its place.
-    pub(super) fn refuse_program(&mut self, change: &ChangeRequest) {
-        for (server, _) in &change.add {
-            let place = self.address[server];
-            if self.process_mut(place, *server).is_some() && self.can_lose(*server) {
+    /// A server that lacks the version in force is of no use: another program takes its place, as soon as
+    /// the cluster can lose what it may have become.
+    pub(super) fn end_refused(&mut self) {
+        let refused: Vec<ServerId> = self.operator.refused.iter().copied().collect();
+        for server in refused {
+            let place = self.address[&server];
+            if self.process_mut(place, server).is_none() {
+                self.operator.refused.remove(&server);
+            } else if self.can_lose(server) {
+                self.operator.refused.remove(&server);
                 self.kill(place);
                 self.start_soon(place);
             }
