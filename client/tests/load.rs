@@ -129,7 +129,7 @@ async fn a_server_that_is_behind_is_waited_for_and_then_named() {
     let behind = Server::new([], None).serve().await;
     let how = Verify {
         servers: vec![behind.clone()],
-        catch_up_timeout: Duration::from_millis(50),
+        catch_up_timeout: Duration::from_secs(1),
         ..Verify::default()
     };
     let error = verify([&endpoint], &writers.acknowledged(), how)

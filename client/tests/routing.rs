@@ -146,7 +146,7 @@ async fn a_read_is_sent_again_whatever_happened() {
     ];
     let server = Server::new(script, None);
     let mut options = options();
-    options.attempt_timeout = Duration::from_millis(100);
+    options.attempt_timeout = Duration::from_secs(1);
     let client = client(&[server.serve().await], options);
     assert!(
         !client

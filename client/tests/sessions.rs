@@ -152,7 +152,7 @@ async fn what_is_unknown_is_sent_again_in_its_place_until_it_is_known() {
     );
     let client = server
         .client(Options {
-            attempt_timeout: Duration::from_millis(50),
+            attempt_timeout: Duration::from_secs(1),
             ..options()
         })
         .await;
@@ -193,7 +193,7 @@ async fn at_the_deadline_an_unknown_write_is_unknown_though_the_last_attempt_fai
     ] {
         let server = Server::new([first], Some(no_leader.clone()));
         let options = Options {
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(1),
             attempt_timeout: Duration::from_secs(30),
             ..options()
         };
@@ -260,7 +260,7 @@ async fn a_full_window_fails_a_write_that_was_never_sent() {
     server.state().window_max = 1;
     let client = server
         .client(Options {
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(1),
             ..options()
         })
         .await;

@@ -290,7 +290,7 @@ pub fn options() -> kontiki_client::Options {
 /// For tests that wait for the deadline itself.
 pub fn impatient() -> kontiki_client::Options {
     kontiki_client::Options {
-        timeout: Duration::from_millis(400),
+        timeout: Duration::from_secs(1),
         sessions: false,
         ..Default::default()
     }
