@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{NodeProcess, PATIENCE, cluster, eventually};
 use futures::StreamExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kontiki_proto::kv::kv_client::KvClient;
 use kontiki_proto::kv::{GetRequest, PutRequest};
 use kontiki_proto::raft::peer_client::PeerClient;
@@ -247,10 +248,6 @@ async fn requests_out_of_their_bounds_are_refused_and_others_served() {
     let status = answers.into_inner().message().await.expect_err("too large");
     is_failed(&status, reason::TOO_LARGE);
     counted(node, "client", "too_large", 3.0).await;
-    // Too late before it is begun: the outcome is unknown, and the node goes on.
-    let mut hasty = Request::new(put("k", 1));
-    hasty.set_timeout(Duration::ZERO);
-    kv.put(hasty).await.expect_err("no time");
     let mut admin = node.admin().await;
     let crowd = v1::RemoveServerRequest {
         server_ids: vec!["7".into(); 65],
@@ -266,6 +263,34 @@ async fn requests_out_of_their_bounds_are_refused_and_others_served() {
     is_failed(&status, reason::WRONG_CLUSTER);
     counted(node, "admin", "wrong_cluster", 1.0).await;
     kv.put(put("k", 1)).await.expect("served");
+}
+
+#[tokio::test]
+async fn a_request_without_any_time_is_refused_and_not_begun() {
+    let (nodes, leader) = cluster(1).await;
+    let node = &nodes[leader];
+    // By a connection that leaves the deadline to the node: a channel would keep it as well.
+    let stream = tokio::net::TcpStream::connect(&node.client).await;
+    let io = TokioIo::new(stream.expect("it listens"));
+    let executor = TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let direct = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await }
+    });
+    let origin = format!("http://{}", node.client);
+    let mut kv = KvClient::with_origin(direct, origin.parse().expect("an address"));
+    let mut hasty = Request::new(put("k", 1));
+    hasty.set_timeout(Duration::ZERO);
+    let status = kv.put(hasty).await.expect_err("no time");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    is_failed(&status, reason::TOO_LATE);
+    counted(node, "client", "late", 1.0).await;
+    let written = kv.put(put("k", 1)).await.expect("served").into_inner();
+    assert_eq!(written.revision, 1, "nothing was written before");
 }
 
 #[tokio::test]

@@ -114,6 +114,8 @@ pub mod reason {
     pub const UNSUPPORTED_VERSION: &str = "UNSUPPORTED_VERSION";
     /// The servers' states differ, and no majority agrees: no write is accepted.
     pub const DIVERGED: &str = "DIVERGED";
+    /// The caller's deadline had passed when the request came; it was not begun.
+    pub const TOO_LATE: &str = "TOO_LATE";
     /// The wait was given up; what was asked may still happen.
     pub const TIMED_OUT: &str = "TIMED_OUT";
 }

@@ -109,7 +109,13 @@ pub(super) async fn read(
 }
 
 /// How long the outcome of a write or read is waited for.
-pub(super) fn data_patience<T>(handle: &Handle, request: &Request<T>) -> Duration {
+///
+/// # Errors
+/// [`ApiError::TooLate`]: the caller does not wait at all.
+pub(super) fn data_patience<T>(
+    handle: &Handle,
+    request: &Request<T>,
+) -> Result<Duration, ApiError> {
     let limit = Duration::from_millis(handle.limits.write_timeout_milliseconds);
     patience(request.metadata(), limit)
 }
@@ -130,7 +136,7 @@ impl Data for DataService {
             let stamp = bounds::stamp(in_session)?;
             // A copy: what is kept must not hold on to the receive buffer.
             let command = Bytes::copy_from_slice(&command);
-            let (reply, id) = write(&self.handle, command, stamp, wait).await?;
+            let (reply, id) = write(&self.handle, command, stamp, wait?).await?;
             Ok(WriteResponse {
                 reply: reply.into(),
                 index: id.index.0,
@@ -158,33 +164,37 @@ impl Data for DataService {
         &self,
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
-        let wait = data_patience(&self.handle, &request);
-        let input = |reply| Input::OpenSession { reply };
-        let result = match self.handle.ask(wait, input).await {
-            Ok(Answer::SessionOpened(session)) => Ok(OpenSessionResponse {
-                session: session.0,
-                ttl_milliseconds: self.handle.sessions.ttl_milliseconds,
-                window_max: self.handle.sessions.window_max,
-            }),
-            Ok(_) => Err(ApiError::BadAnswer("an opened session's")),
-            Err(failure) => Err(ApiError::Write(failure)),
+        let result = async {
+            let wait = data_patience(&self.handle, &request)?;
+            let input = |reply| Input::OpenSession { reply };
+            match self.handle.ask(wait, input).await {
+                Ok(Answer::SessionOpened(session)) => Ok(OpenSessionResponse {
+                    session: session.0,
+                    ttl_milliseconds: self.handle.sessions.ttl_milliseconds,
+                    window_max: self.handle.sessions.window_max,
+                }),
+                Ok(_) => Err(ApiError::BadAnswer("an opened session's")),
+                Err(failure) => Err(ApiError::Write(failure)),
+            }
         };
-        finish(&self.handle, Method::OpenSession, result)
+        finish(&self.handle, Method::OpenSession, result.await)
     }
 
     async fn close_session(
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        let wait = data_patience(&self.handle, &request);
-        let session = SessionId(request.into_inner().session);
-        let input = |reply| Input::CloseSession { session, reply };
-        let result = match self.handle.ask(wait, input).await {
-            Ok(Answer::Done) => Ok(CloseSessionResponse {}),
-            Ok(_) => Err(ApiError::BadAnswer("a closed session's")),
-            Err(failure) => Err(ApiError::Write(failure)),
+        let result = async {
+            let wait = data_patience(&self.handle, &request)?;
+            let session = SessionId(request.into_inner().session);
+            let input = |reply| Input::CloseSession { session, reply };
+            match self.handle.ask(wait, input).await {
+                Ok(Answer::Done) => Ok(CloseSessionResponse {}),
+                Ok(_) => Err(ApiError::BadAnswer("a closed session's")),
+                Err(failure) => Err(ApiError::Write(failure)),
+            }
         };
-        finish(&self.handle, Method::CloseSession, result)
+        finish(&self.handle, Method::CloseSession, result.await)
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
@@ -199,7 +209,7 @@ impl Data for DataService {
             let mode = bounds::read_mode(consistency, staleness_milliseconds)?;
             bounds::at_most("query", query.len(), self.handle.limits.command_bytes_max)?;
             let query = Bytes::copy_from_slice(&query);
-            let (reply, applied) = read(&self.handle, query, mode, forward, wait).await?;
+            let (reply, applied) = read(&self.handle, query, mode, forward, wait?).await?;
             Ok(ReadResponse {
                 reply: reply.into(),
                 applied: applied.0,

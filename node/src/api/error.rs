@@ -48,6 +48,9 @@ pub enum ApiError {
         /// The bound.
         max: usize,
     },
+    /// The request came with a `grpc-timeout` of nothing: begun, its outcome would be open for no use.
+    #[error("the caller's deadline had passed when the request came; it was not begun")]
+    TooLate,
     /// `Kv` on another machine.
     #[error("this server replicates the machine {0}, not kv: use kontiki.v1.Data")]
     WrongMachine(&'static str),
@@ -179,6 +182,7 @@ impl ApiError {
         match self {
             Self::Invalid { .. } => (Code::InvalidArgument, reason::INVALID, Failed),
             Self::TooLarge { .. } => (Code::InvalidArgument, reason::TOO_LARGE, Failed),
+            Self::TooLate => (Code::DeadlineExceeded, reason::TOO_LATE, Failed),
             Self::WrongMachine(_) => (Code::FailedPrecondition, reason::WRONG_MACHINE, Failed),
             Self::WrongCluster { .. } => (Code::FailedPrecondition, reason::WRONG_CLUSTER, Failed),
             Self::BadContinuation { .. } => {

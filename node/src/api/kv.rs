@@ -42,7 +42,7 @@ impl KvService {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<PutResponse, ApiError> {
         self.check_machine()?;
-        let wait = data_patience(&self.handle, &request);
+        let wait = data_patience(&self.handle, &request)?;
         let PutRequest {
             key,
             value,
@@ -84,7 +84,7 @@ impl KvService {
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<DeleteResponse, ApiError> {
         self.check_machine()?;
-        let wait = data_patience(&self.handle, &request);
+        let wait = data_patience(&self.handle, &request)?;
         let DeleteRequest {
             key,
             if_mod_revision,
@@ -115,7 +115,7 @@ impl KvService {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<GetResponse, ApiError> {
         self.check_machine()?;
-        let wait = data_patience(&self.handle, &request);
+        let wait = data_patience(&self.handle, &request)?;
         let GetRequest {
             key,
             consistency,
@@ -138,7 +138,7 @@ impl KvService {
 
     async fn range(&self, request: Request<RangeRequest>) -> Result<RangeResponse, ApiError> {
         self.check_machine()?;
-        let wait = data_patience(&self.handle, &request);
+        let wait = data_patience(&self.handle, &request)?;
         let RangeRequest {
             start,
             end,

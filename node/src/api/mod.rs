@@ -30,10 +30,16 @@ use std::time::Duration;
 use tonic::metadata::MetadataMap;
 
 /// How long to wait: `limit`, or the caller's `grpc-timeout` if that is shorter.
-fn patience(metadata: &MetadataMap, limit: Duration) -> Duration {
+///
+/// # Errors
+/// [`ApiError::TooLate`]: the caller does not wait at all.
+fn patience(metadata: &MetadataMap, limit: Duration) -> Result<Duration, ApiError> {
     let timeout = metadata.get("grpc-timeout");
     let asked = timeout.and_then(|text| grpc_timeout(text.to_str().ok()?));
-    asked.map_or(limit, |asked| asked.min(limit))
+    match asked {
+        Some(Duration::ZERO) => Err(ApiError::TooLate),
+        asked => Ok(asked.map_or(limit, |asked| asked.min(limit))),
+    }
 }
 
 /// Parses at most 8 digits and a unit, as the gRPC specification has it.
@@ -69,8 +75,18 @@ mod tests {
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().expect("ascii"));
-            assert_eq!(patience(&metadata, limit), expected, "{text}");
+            assert_eq!(patience(&metadata, limit), Ok(expected), "{text}");
         }
-        assert_eq!(patience(&MetadataMap::new(), limit), limit);
+        assert_eq!(patience(&MetadataMap::new(), limit), Ok(limit));
+    }
+
+    #[test]
+    fn who_does_not_wait_is_too_late() {
+        for text in ["0n", "0S", "00000000H"] {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().expect("ascii"));
+            let patience = patience(&metadata, Duration::from_secs(10));
+            assert_eq!(patience, Err(ApiError::TooLate), "{text}");
+        }
     }
 }

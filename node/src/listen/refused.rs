@@ -72,6 +72,7 @@ pub(crate) fn of_reason(name: &str) -> Option<Reason> {
     Some(match name {
         reason::INVALID | reason::BAD_CONTINUATION | reason::REFUSED_BY_MACHINE => Reason::Invalid,
         reason::TOO_LARGE => Reason::TooLarge,
+        reason::TOO_LATE => Reason::Late,
         reason::WRONG_MACHINE => Reason::WrongMachine,
         reason::WRONG_CLUSTER => Reason::WrongCluster,
         reason::WRONG_SERVER => Reason::WrongServer,

@@ -123,7 +123,8 @@ labels! {
     Reason {
         /// Neither HTTP/2 nor near it.
         NotHttp2 "not_http2"
-        /// Connected, and did not begin to speak; dialled, and did not say hello.
+        /// Connected, and did not begin to speak; dialled, and did not say hello; asked with no time
+        /// left.
         Late "late"
         /// No more connections, streams or requests are taken.
         TooMany "too_many"

@@ -44,7 +44,7 @@ impl AdminService {
         Self { handle }
     }
 
-    fn patience<T>(&self, request: &Request<T>) -> Duration {
+    fn patience<T>(&self, request: &Request<T>) -> Result<Duration, ApiError> {
         let limit = Duration::from_millis(self.handle.limits.admin_timeout_milliseconds);
         patience(request.metadata(), limit)
     }
@@ -83,7 +83,7 @@ impl AdminService {
         &self,
         request: Request<v1::BootstrapRequest>,
     ) -> Answered<v1::BootstrapResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         let cluster = cluster_id(&request.cluster_id)?;
         let named = servers("voters", request.voters)?;
@@ -110,7 +110,7 @@ impl AdminService {
         &self,
         request: Request<v1::ActivateRequest>,
     ) -> Answered<v1::ActivateResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         self.check_cluster(&request.into_inner().cluster_id)?;
         match self.ask(wait, |reply| Input::Activate { reply }).await? {
             Answer::Activated(index) => Ok(v1::ActivateResponse { index: index.0 }),
@@ -154,7 +154,7 @@ impl AdminService {
     }
 
     async fn add(&self, request: Request<v1::AddServerRequest>) -> Answered<v1::ChangeResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         let named = servers("servers", request.servers)?;
@@ -176,7 +176,7 @@ impl AdminService {
         &self,
         request: Request<v1::RemoveServerRequest>,
     ) -> Answered<v1::ChangeResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         if request.server_ids.is_empty() {
@@ -194,7 +194,7 @@ impl AdminService {
         &self,
         request: Request<v1::ReplaceServerRequest>,
     ) -> Answered<v1::ChangeResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         let lost = server_id("lost", &request.lost)?;
@@ -213,7 +213,7 @@ impl AdminService {
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Answered<v1::TransferLeadershipResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         let target = match request.target.as_str() {
@@ -234,7 +234,7 @@ impl AdminService {
         &self,
         request: Request<v1::TriggerElectionRequest>,
     ) -> Answered<v1::TriggerElectionResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         self.check_server(&request.server_id)?;
@@ -251,7 +251,7 @@ impl AdminService {
         &self,
         request: Request<v1::QuarantineRequest>,
     ) -> Answered<v1::QuarantineResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let v1::QuarantineRequest {
             cluster_id,
             server_id,
@@ -283,7 +283,7 @@ impl AdminService {
                 return Err(invalid("timeout_ms", &asked.to_string(), "at most 600000"));
             }
         };
-        let wait = patience(request.metadata(), Duration::from_millis(milliseconds));
+        let wait = patience(request.metadata(), Duration::from_millis(milliseconds))?;
         let standing = self.handle.await_leader(wait).await;
         let standing = standing.map_err(ApiError::Read)?;
         let leader = standing.leader.map(|id| self.handle.book.find(id));
@@ -294,7 +294,7 @@ impl AdminService {
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answered<v1::StatusResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let input = |reply| Input::Status { reply };
         let answer = self.handle.ask_always(wait, input).await;
         match answer.map_err(ApiError::Read)? {
@@ -329,7 +329,7 @@ impl AdminService {
     }
 
     async fn inspect(&self, request: Request<v1::InspectRequest>) -> Answered<v1::InspectResponse> {
-        let wait = self.patience(&request);
+        let wait = self.patience(&request)?;
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         self.check_server(&request.server_id)?;

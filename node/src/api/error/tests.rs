@@ -168,6 +168,7 @@ fn what_is_refused_at_the_door() {
         (foreign_token, Code::InvalidArgument, "WRONG_CLUSTER"),
         (too_large, Code::InvalidArgument, "TOO_LARGE"),
         (foreign, Code::FailedPrecondition, "WRONG_CLUSTER"),
+        (ApiError::TooLate, Code::DeadlineExceeded, "TOO_LATE"),
         (
             ApiError::WrongMachine("counter"),
             Code::FailedPrecondition,
