@@ -41,7 +41,7 @@ check: ## Formatting, lints, and all tests but those in namespaces and on Kubern
 	cargo test --workspace --locked --no-fail-fast
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-test: ## Everything that CI runs: check, sim, process, e2e
+test: ## Everything that CI runs: check, build, sim, process, e2e
 	@.ci/test
 
 process: build ## Real processes under faults, in namespaces, histories checked (ONLY="NAME..." SEED=N)
