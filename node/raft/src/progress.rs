@@ -378,6 +378,24 @@ mod tests {
         assert_eq!((progress.flow, progress.next), (Flow::Replicate, Index(21)));
     }
 
+    /// Heard later, the same answer would make what its server knows seem older than it is.
+    #[test]
+    fn an_answer_that_comes_again_says_nothing_new_of_a_clock() {
+        let mut progress = Progress::new(Index(10));
+        let answer = |at| BeatAck {
+            sent: Time(5),
+            at: Time(at),
+            promise: Duration::ZERO,
+        };
+        progress.on_beat(Time(10), answer(100));
+        progress.on_beat(Time(50), answer(100));
+        assert_eq!(progress.clock, Some((Time(100), Time(10))));
+        progress.on_beat(Time(60), answer(99));
+        assert_eq!(progress.clock, Some((Time(100), Time(10))));
+        progress.on_beat(Time(70), answer(101));
+        assert_eq!(progress.clock, Some((Time(101), Time(70))));
+    }
+
     /// A new leader whose first connection comes up just then would otherwise send a snapshot to who
     /// has the whole log.
     #[test]
