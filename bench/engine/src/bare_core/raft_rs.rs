@@ -38,7 +38,8 @@ impl RaftRs {
                 pre_vote: true,
                 max_size_per_msg: APPEND_BYTES_MAX as u64,
                 max_inflight_msgs: APPENDS_MAX,
-                // Merges messages with entries to one server: faster here than without.
+                // Merges messages with entries to one server: with batches of 16 a tenth faster than
+                // without, with larger ones the same.
                 batch_append: true,
                 ..Config::default()
             };
