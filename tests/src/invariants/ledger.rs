@@ -61,6 +61,8 @@ pub struct Turn<'a> {
     pub asked: &'a [(u64, Asked)],
     /// Votes that went in, correctly addressed: voter and term.
     pub votes: &'a [(ServerId, Term)],
+    /// Acknowledgements of anything that went in, correctly addressed: follower and its term.
+    pub acknowledgements: &'a [(ServerId, Term)],
     /// Messages that went in and were meant for another server or cluster.
     pub misaddressed: u64,
     /// What came out.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kontiki_node::driver::{Envelope, Input};
-use kontiki_raft::{ClusterId, Message};
+use kontiki_raft::{AppendAck, ClusterId, HeartbeatAck, Message, SnapshotAck};
 
 use super::chaos::Did;
 use super::{Event, World};
@@ -55,11 +55,18 @@ impl World {
         let foreign = cluster.is_some_and(|cluster| cluster != envelope.cluster);
         if envelope.to != process.server || foreign {
             process.misaddressed += 1;
-        } else if let Message::VoteReply(reply) = &envelope.message
-            && reply.granted
-            && !reply.pre
-        {
-            process.votes.push((envelope.from, reply.term));
+        } else {
+            match &envelope.message {
+                Message::VoteReply(reply) if reply.granted && !reply.pre => {
+                    process.votes.push((envelope.from, reply.term));
+                }
+                Message::AppendAck(AppendAck { term, .. })
+                | Message::HeartbeatAck(HeartbeatAck { term, .. })
+                | Message::SnapshotAck(SnapshotAck { term, .. }) => {
+                    process.acknowledgements.push((envelope.from, *term));
+                }
+                _ => {}
+            }
         }
         let misrouted = envelope.to != process.server;
         if misrouted {

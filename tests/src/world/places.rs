@@ -26,9 +26,10 @@ pub struct Process {
     pub status: Status,
     pub(super) clock: Clock,
     pub(super) inbox: Vec<Input<u64>>,
-    /// Of the inbox: requests, votes, and messages meant for others.
+    /// Of the inbox: requests, votes, acknowledgements, and messages meant for others.
     pub(super) asked: Vec<(u64, Asked)>,
     pub(super) votes: Vec<(ServerId, Term)>,
+    pub(super) acknowledgements: Vec<(ServerId, Term)>,
     pub(super) misaddressed: u64,
     pub(super) record: Record,
     /// As of its last turn.
@@ -101,6 +102,7 @@ impl World {
             inbox: Vec::new(),
             asked: Vec::new(),
             votes: Vec::new(),
+            acknowledgements: Vec::new(),
             misaddressed: 0,
             record,
             counted: Counters::default(),

@@ -94,6 +94,7 @@ impl World {
         let applied = std::mem::take(&mut *process.record.lock().expect("nobody panics with it"));
         let asked = std::mem::take(&mut process.asked);
         let votes = std::mem::take(&mut process.votes);
+        let acknowledgements = std::mem::take(&mut process.acknowledgements);
         let misaddressed = std::mem::take(&mut process.misaddressed);
         let counted = std::mem::replace(&mut process.counted, *process.driver.counters());
         let process = self.places[place].as_ref().expect("it took the turn");
@@ -115,6 +116,7 @@ impl World {
             status,
             asked: &asked,
             votes: &votes,
+            acknowledgements: &acknowledgements,
             misaddressed,
             outputs,
             applied: &applied,
