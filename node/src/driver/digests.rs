@@ -3,8 +3,9 @@
 //! The leader appends a checkpoint from time to time. Every server hashes its state at it, and says
 //! with its acknowledgements of heartbeats what its last digest is. Once a majority of the voters
 //! agrees and somebody differs, the leader appends a verdict, and who it contradicts quarantines
-//! itself, the leader as well. If they differ and none has a majority, nobody knows who is right:
-//! client writes are refused until one has.
+//! itself, the leader as well. If they differ and none has a majority, nor can get one from those that
+//! have not said theirs and may still do so, nobody knows who is right: client writes are refused until
+//! one has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,8 +39,10 @@ pub(super) struct Reports {
     by_checkpoint: BTreeMap<Index, BTreeMap<ServerId, u64>>,
     /// Something was added since they were compared.
     is_new: bool,
-    /// What the servers differ about, if none of their digests has a majority.
+    /// What the servers differ about, if none of their digests has a majority or can still get one.
     diverged: Option<String>,
+    /// Voters differ at the last checkpoint of which two have said something, and it is not decided.
+    is_contested: bool,
 }
 
 impl Reports {
@@ -71,33 +74,49 @@ impl Reports {
 /// What the digests of one checkpoint say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Comparison {
-    /// Nobody differs, or too few have said anything.
+    /// Too few voters have said anything yet.
     Open,
+    /// Voters differ, and one of their digests can still get a majority.
+    Contested,
+    /// A majority of the voters agrees, and nobody differs.
+    Agreed,
     /// A majority of the voters agrees, and somebody differs from it.
     Differs(u64),
-    /// They differ, and nobody has a majority.
+    /// Voters differ, and none of their digests can get a majority.
     Split,
 }
 
-fn compare(reports: &BTreeMap<ServerId, u64>, configuration: &Configuration) -> Comparison {
+/// `may_say` tells of a voter without a digest whether one can be expected.
+fn compare(
+    reports: &BTreeMap<ServerId, u64>,
+    configuration: &Configuration,
+    may_say: impl Fn(ServerId) -> bool,
+) -> Comparison {
     let said_by = |counts: &dyn Fn(ServerId) -> bool| -> BTreeSet<u64> {
         let counted = reports.iter().filter(|(server, _)| counts(**server));
         counted.map(|(_, value)| *value).collect()
     };
     let values = said_by(&|server| configuration.contains(server));
     let voted = said_by(&|server| configuration.is_voter(server));
-    let is_majority = |value: &u64| {
+    // Whether the voters that have said `value`, with those that have said nothing and are counted as
+    // if they had, are a majority of each half.
+    let is_majority = |value: u64, counts_silent: &dyn Fn(ServerId) -> bool| {
         configuration.halves().all(|half| {
-            let agree = half
-                .iter()
-                .filter(|voter| reports.get(voter) == Some(value));
+            let agree = half.iter().filter(|voter| match reports.get(voter) {
+                Some(said) => *said == value,
+                None => counts_silent(**voter),
+            });
             agree.count() > half.len() / 2
         })
     };
-    match values.iter().find(|value| is_majority(value)) {
+    let right = values.iter().find(|value| is_majority(**value, &|_| false));
+    let can_be_right = || voted.iter().any(|value| is_majority(*value, &may_say));
+    match right {
         Some(right) if values.len() > 1 => Comparison::Differs(*right),
-        None if voted.len() > 1 => Comparison::Split,
-        _ => Comparison::Open,
+        Some(_) => Comparison::Agreed,
+        None if voted.len() < 2 => Comparison::Open,
+        None if can_be_right() => Comparison::Contested,
+        None => Comparison::Split,
     }
 }
 
@@ -112,8 +131,10 @@ impl<R> Driver<R> {
         if let Some(digest) = self.applier.status().digest {
             self.reports.add(self.raft.id(), digest);
         }
-        // A change of the configuration may leave those who agree a majority.
-        if std::mem::take(&mut self.reports.is_new) || self.reports.diverged.is_some() {
+        // A change of the configuration may leave those who agree a majority; who was to decide may
+        // have gone.
+        let is_undecided = self.reports.is_contested || self.reports.diverged.is_some();
+        if std::mem::take(&mut self.reports.is_new) || is_undecided {
             self.compare_reports();
         }
         if self.is_checkpoint_due() && self.propose_control(Control::Checkpoint).is_ok() {
@@ -125,8 +146,9 @@ impl<R> Driver<R> {
         let since = *self.checkpoint_at.get_or_insert(self.now);
         let status = self.applier.status();
         let is_late = self.now.since(since) >= self.checkpoint.interval;
+        let is_undecided = self.reports.is_contested || self.reports.diverged.is_some();
         let is_wanted = status.unchecked >= self.checkpoint.entries_max
-            || (is_late && (status.unchecked > 0 || self.reports.diverged.is_some()));
+            || (is_late && (status.unchecked > 0 || is_undecided));
         is_wanted
             && status.activated.is_some()
             && !status.hashing
@@ -138,23 +160,28 @@ impl<R> Driver<R> {
         let configuration = self.raft.configuration().1;
         let judged = self.controls.judged().unwrap_or_default();
         let mut verdict = None;
-        // A later checkpoint says more about now than an earlier one, once two voters have one.
-        let mut diverged = None;
+        // A later checkpoint says more about now than an earlier one, once it says anything.
+        let (mut diverged, mut is_contested) = (None, false);
         for (index, reports) in &self.reports.by_checkpoint {
-            let compared = compare(reports, configuration);
-            let voters = reports.keys().filter(|from| configuration.is_voter(**from));
-            if voters.count() > 1 {
-                diverged = (compared == Comparison::Split).then(|| {
+            let compared = compare(reports, configuration, |voter| self.may_say(voter));
+            match compared {
+                Comparison::Open => {}
+                Comparison::Contested => is_contested = true,
+                Comparison::Agreed | Comparison::Differs(_) => {
+                    (diverged, is_contested) = (None, false);
+                }
+                Comparison::Split => {
                     let each = reports.iter();
                     let each = each.map(|(server, value)| format!("{server} has {value:016x}"));
                     let each: Vec<String> = each.collect();
-                    format!(
+                    diverged = Some(format!(
                         "the servers differ at entry {}, and no majority of voters agrees: {}; \
                          replace those that are wrong",
                         index.0,
                         each.join(", "),
-                    )
-                });
+                    ));
+                    is_contested = false;
+                }
             }
             if let Comparison::Differs(value) = compared
                 && *index > judged
@@ -165,11 +192,26 @@ impl<R> Driver<R> {
                 });
             }
         }
-        self.reports.diverged = diverged;
+        (self.reports.diverged, self.reports.is_contested) = (diverged, is_contested);
         if let Some(verdict) = verdict {
             let is_proposed = self.propose_control(Control::Verdict(verdict)).is_ok();
             self.reports.is_new |= !is_proposed;
         }
+    }
+
+    /// Whether a voter that has not said its digest can be expected to say it: it is heard, and goes on
+    /// applying.
+    fn may_say(&self, voter: ServerId) -> bool {
+        if voter == self.raft.id() {
+            return true;
+        }
+        let silence_max = self.raft.config().election_timeout_max;
+        let mut peers = self.raft.progress();
+        let is_heard = peers.find(|peer| peer.server == voter).is_some_and(|peer| {
+            let is_silent = |heard| self.now.since(heard) >= silence_max;
+            peer.reachable && !peer.heard.is_some_and(is_silent)
+        });
+        is_heard && !self.is_known_quarantined(voter)
     }
 
     /// No write is accepted while nobody knows which of the states is right.
@@ -225,19 +267,43 @@ mod tests {
         for (said, expected) in [
             (&[][..], Comparison::Open),
             (&[(1, 7)], Comparison::Open),
-            (&[(1, 7), (2, 7), (3, 7)], Comparison::Open),
+            (&[(1, 7), (2, 7)], Comparison::Agreed),
+            (&[(1, 7), (2, 7), (3, 7)], Comparison::Agreed),
             (&[(1, 7), (2, 7), (3, 8)], Comparison::Differs(7)),
             (&[(1, 9), (2, 8), (3, 8)], Comparison::Differs(8)),
             // A learner is judged, and does not count; whoever is no member any more is not judged.
             (&[(1, 7), (2, 7), (9, 8)], Comparison::Differs(7)),
             (&[(1, 7), (9, 8)], Comparison::Open),
-            (&[(1, 7), (2, 7), (8, 8)], Comparison::Open),
-            (&[(1, 7), (2, 8)], Comparison::Split),
-            (&[(1, 7), (2, 8), (9, 8)], Comparison::Split),
+            (&[(1, 7), (2, 7), (8, 8)], Comparison::Agreed),
             (&[(1, 7), (2, 8), (3, 9)], Comparison::Split),
         ] {
-            let compared = compare(&reports(said), &three);
-            assert_eq!(compared, expected, "{said:?}");
+            for may_say in [false, true] {
+                let compared = compare(&reports(said), &three, |_| may_say);
+                assert_eq!(compared, expected, "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn h14_a_voter_that_has_yet_to_say_its_digest_can_still_make_a_majority() {
+        let three = configuration(&[1, 2, 3]);
+        let five = configuration(&[1, 2, 3, 4, 5]);
+        for (said, configuration, if_expected) in [
+            (&[(1, 7), (2, 8)][..], &three, Comparison::Contested),
+            (&[(1, 7), (2, 8), (9, 8)], &three, Comparison::Contested),
+            (&[(1, 7), (2, 8), (3, 9)], &five, Comparison::Contested),
+            (
+                &[(1, 7), (2, 7), (3, 8), (4, 8)],
+                &five,
+                Comparison::Contested,
+            ),
+            // Three would have to agree, and two is the most that can.
+            (&[(1, 7), (2, 8), (3, 9), (4, 6)], &five, Comparison::Split),
+        ] {
+            let compare = |may_say| compare(&reports(said), configuration, |_| may_say);
+            assert_eq!(compare(true), if_expected, "{said:?}");
+            // Nobody is left who could decide it.
+            assert_eq!(compare(false), Comparison::Split, "{said:?}");
         }
     }
 
@@ -245,7 +311,7 @@ mod tests {
     fn of_an_even_number_of_voters_half_is_not_enough() {
         let said = reports(&[(1, 7), (2, 7), (3, 8), (4, 8)]);
         assert_eq!(
-            compare(&said, &configuration(&[1, 2, 3, 4])),
+            compare(&said, &configuration(&[1, 2, 3, 4]), |_| true),
             Comparison::Split
         );
     }
@@ -257,9 +323,9 @@ mod tests {
             ..configuration(&[3, 4, 5])
         };
         let said = reports(&[(1, 7), (2, 7), (3, 8), (4, 8), (5, 8)]);
-        assert_eq!(compare(&said, &joint), Comparison::Split);
+        assert_eq!(compare(&said, &joint, |_| true), Comparison::Split);
         let said = reports(&[(1, 7), (2, 8), (3, 8), (4, 8), (5, 8)]);
-        assert_eq!(compare(&said, &joint), Comparison::Differs(8));
+        assert_eq!(compare(&said, &joint, |_| true), Comparison::Differs(8));
     }
 
     #[test]

@@ -309,6 +309,44 @@ fn without_a_majority_writes_stop_until_there_is_one_and_nobody_is_quarantined()
     );
 }
 
+/// With a large state digests are said seconds apart.
+#[test]
+fn h14_writes_go_on_until_the_last_voter_has_said_its_digest() {
+    let mut world = World::of(&[1..=1, 1..=1, 1..=1]);
+    world.activate().expect("activated");
+    world.write().expect("written");
+    let leader = world.lead();
+    let mut followers = [1, 2, 3].map(ServerId).into_iter();
+    let mut followers = followers.by_ref().filter(|id| *id != leader);
+    let (wrong, last) = (
+        followers.next().expect("one"),
+        followers.next().expect("two"),
+    );
+    world.judge();
+    *world.servers[&wrong].count.lock().expect("unpoisoned") += 1;
+    world.without_digest = vec![last];
+    world.write().expect("written");
+    world.judge();
+    assert_eq!(world.status(leader.0).diverged, None);
+    world
+        .write()
+        .expect("the last voter can still make a majority");
+    world.cut = vec![last];
+    world.judge();
+    assert!(
+        matches!(world.write(), Err(Refusal::Diverged(_))),
+        "it is not expected any more"
+    );
+    world.cut.clear();
+    world.judge();
+    world.write().expect("it is back, and may still say it");
+    world.without_digest.clear();
+    world.judge();
+    world.write().expect("a majority agrees");
+    let quarantined = (1..=3).filter(|id| world.status(*id).quarantine.is_some());
+    assert_eq!(quarantined.collect::<Vec<_>>(), [wrong.0]);
+}
+
 #[test]
 fn a_server_that_says_nothing_is_not_judged() {
     let mut world = World::of(&[1..=1, 1..=1, 1..=1]);

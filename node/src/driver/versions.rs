@@ -103,6 +103,11 @@ impl<R> Driver<R> {
         }
     }
 
+    /// Whether a member has said that it is quarantined.
+    pub(super) fn is_known_quarantined(&self, server: ServerId) -> bool {
+        self.known.quarantined.contains(&server)
+    }
+
     /// Whether a message is the acknowledgement of a learner that does not run what is in the log, or
     /// is quarantined: it does not count, so that the learner stalls, and is never promoted.
     pub(super) fn is_held_back(&self, from: ServerId, message: &Message) -> bool {

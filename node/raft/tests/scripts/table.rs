@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Codes of each letter.
-const CODES: [(char, u32); 7] = [
+const CODES: [(char, u32); 8] = [
     ('A', 12),
     ('B', 12),
     ('C', 11),
@@ -13,7 +13,11 @@ const CODES: [(char, u32); 7] = [
     ('E', 7),
     ('F', 6),
     ('G', 5),
+    ('H', 15),
 ];
+
+/// The letter whose codes need not all be there.
+const WITH_GAPS: char = 'H';
 
 /// What a line may wait for.
 const COMING: [&str; 1] = ["with durable storage"];
@@ -93,7 +97,8 @@ fn the_table_of_scenarios_has_every_code_and_names_what_is_there() {
     }
     let all = CODES
         .iter()
-        .flat_map(|(letter, last)| (1..=*last).map(move |n| format!("{letter}{n}")));
+        .flat_map(|(letter, last)| (1..=*last).map(move |n| format!("{letter}{n}")))
+        .filter(|code| !code.starts_with(WITH_GAPS) || codes.contains(code));
     assert_eq!(codes, all.collect::<Vec<_>>(), "every code once, in order");
     let mut there = BTreeSet::new();
     NAMED
