@@ -35,6 +35,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether nobody waits for the answer any more.
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Self::One(waiting) => waiting.is_closed(),
+            Self::Streamed(_, waiting) => waiting.is_closed(),
+        }
+    }
+
     /// Answers. Whoever waited may be gone.
     pub fn send(self, outcome: Outcome) {
         match self {

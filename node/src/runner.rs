@@ -128,7 +128,8 @@ impl Node {
             let driver = config.driver(embedded.is_some());
             let links = Links::new(handle.clone(), services.events.clone());
             let silent = driver.raft.election_timeout_max;
-            let (driver, host) = Driver::new(handle.server, driver, machine, clock::now());
+            let (mut driver, host) = Driver::new(handle.server, driver, machine, clock::now());
+            driver.notice_abandoned(Reply::is_abandoned);
             let (worker, done) = match host.map(Worker::start).transpose() {
                 Ok(worker) => worker.unzip(),
                 Err(error) => {
@@ -471,9 +472,7 @@ impl Loop {
         self.driver
             .drain_samples(|stage, gap| metrics.observe_stage(stage, gap));
     }
-}
 
-impl Loop {
     /// A leader introduces the servers of every new configuration to each other.
     fn introduce(&mut self, status: &Status) {
         let configuration = &status.configuration;

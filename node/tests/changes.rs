@@ -41,6 +41,7 @@ impl Pair {
                 raft: kontiki_raft::Config::default(),
                 activate: true,
                 pending_writes_max: 16,
+                change_wait_max: Duration::from_secs(60),
                 unapplied_bytes_max: 1 << 20,
                 state_bytes_max: None,
                 dirty_read: true,

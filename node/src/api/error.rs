@@ -209,7 +209,9 @@ impl ApiError {
 fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
     use Code::{FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable};
     let (code, reason) = match refusal {
-        Refusal::OutcomeUnknown => return (Code::Unknown, reason::OUTCOME_UNKNOWN, Done::Unknown),
+        Refusal::OutcomeUnknown | Refusal::ChangeUnfinished(_) => {
+            return (Code::Unknown, reason::OUTCOME_UNKNOWN, Done::Unknown);
+        }
         // Applied, and yet no answer: who asked cannot be told what it came to.
         Refusal::ReplyForgotten(_) => {
             return (Code::DataLoss, reason::REPLY_FORGOTTEN, Done::Unknown);

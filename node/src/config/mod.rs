@@ -394,6 +394,7 @@ impl Config {
             raft,
             activate,
             pending_writes_max: limits.pending_writes_max,
+            change_wait_max: Duration::from_millis(limits.admin_timeout_milliseconds),
             unapplied_bytes_max: limits.unapplied_bytes_max,
             state_bytes_max,
             dirty_read: self.dirty_read,

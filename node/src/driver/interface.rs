@@ -239,8 +239,8 @@ pub enum Answer {
     Inspected(Box<Inspection>),
 }
 
-/// Why a request was not done. All but [`Refusal::OutcomeUnknown`] and [`Refusal::ReplyForgotten`]
-/// mean *failed*: nothing of it was and will be applied.
+/// Why a request was not done. All but [`Refusal::OutcomeUnknown`], [`Refusal::ChangeUnfinished`] and
+/// [`Refusal::ReplyForgotten`] mean *failed*: nothing of it was and will be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another server leads.
@@ -300,6 +300,12 @@ pub enum Refusal {
     /// Proposed, and then leadership was lost: it may or may not be applied.
     #[error("leadership was lost before the outcome was known")]
     OutcomeUnknown,
+    /// A membership change has begun, and this is as long as a request waits for it. It goes on.
+    #[error(
+        "the change has begun and is not finished after {0:?}: it goes on, and its outcome is not known \
+         yet; look at the configuration in the status, or ask for the same change again to wait for it"
+    )]
+    ChangeUnfinished(Duration),
     /// A command of a session that was not applied this time.
     #[error("{0}")]
     Session(#[from] SessionRefusal),

@@ -44,6 +44,8 @@ pub(crate) mod fuzz {
     pub(crate) use super::piece::{Header, open, seal};
 }
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, Config, Raft, Role, ServerId, Time};
 
@@ -83,6 +85,8 @@ pub struct DriverConfig {
     pub activate: bool,
     /// Writes that may wait for their outcome; past it they are refused.
     pub pending_writes_max: usize,
+    /// How long a membership change that has begun may be waited for; then its outcome is *unknown*.
+    pub change_wait_max: Duration,
     /// How snapshots travel.
     pub snapshots: SnapshotSettings,
     /// Bytes of entries committed and not applied; past it a leader refuses writes, and a follower stores
@@ -156,7 +160,7 @@ impl<R> Driver<R> {
             raft,
             log: PayloadLog::new(tail_bytes),
             applier,
-            requests: Requests::new(config.pending_writes_max),
+            requests: Requests::new(config.pending_writes_max, config.change_wait_max),
             snapshots: Snapshots::new(config.snapshots),
             activate: config.activate,
             dirty_read: config.dirty_read,
@@ -179,6 +183,12 @@ impl<R> Driver<R> {
             engine_outputs: Vec::new(),
         };
         (driver, host)
+    }
+
+    /// Lets the driver ask whether anybody still waits for a reply. A waiter that is gone then takes no
+    /// place among those whose number is bounded, and is never answered.
+    pub fn notice_abandoned(&mut self, is_abandoned: fn(&R) -> bool) {
+        self.requests.notice_abandoned(is_abandoned);
     }
 
     /// Takes all `inputs`, appends to `outputs` in order, and answers when the next turn is due at
@@ -441,9 +451,13 @@ impl<R> Driver<R> {
                     .progress()
                     .any(|peer| peer.server == server && peer.matched >= index)
         };
-        let answered =
-            self.requests
-                .take_answered_changes(&status, in_force, leads, holds_configuration);
+        let answered = self.requests.take_answered_changes(
+            self.now,
+            &status,
+            in_force,
+            leads,
+            holds_configuration,
+        );
         let transferring = self.raft.is_transferring();
         let transfers =
             self.requests

@@ -1,7 +1,7 @@
 //! How full the driver's queues are.
 
 use super::outgoing::WINDOW_MAX;
-use super::requests::CHANGES_MAX;
+use super::requests::{CHANGES_MAX, TRANSFERS_MAX};
 use super::{Driver, digests, piece};
 use crate::host::JOBS_MAX;
 
@@ -18,7 +18,7 @@ pub struct Queue {
 
 impl<R> Driver<R> {
     /// Everything in which something may wait, and its bound.
-    pub fn queues(&self) -> [Queue; 10] {
+    pub fn queues(&self) -> [Queue; 11] {
         let config = self.raft.config();
         let log = self.log_kept();
         let (snapshots, window) = self.snapshots.outgoing();
@@ -36,6 +36,11 @@ impl<R> Driver<R> {
                 self.requests.writes_max(),
             ),
             queue("pending changes", self.requests.changes(), CHANGES_MAX),
+            queue(
+                "pending transfers",
+                self.requests.transfers(),
+                TRANSFERS_MAX,
+            ),
             queue(
                 "reads to be confirmed",
                 self.requests.reads(),

@@ -1,14 +1,18 @@
 //! Who waits for what. Everything here is bounded, and everyone is answered once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{ChangeRequest, Configuration, Index, LogId, ReadId, Role, ServerId, Time};
 
 use super::interface::{Answer, ConfigurationStatus, Refusal, Standing, Until};
 
-/// Membership changes and transfers that may wait.
+/// Membership changes that may wait for their outcome.
 pub(super) const CHANGES_MAX: usize = 64;
+/// Transfers that may wait for theirs. They have a bound of their own, so that changes cannot keep a
+/// leader from handing over.
+pub(super) const TRANSFERS_MAX: usize = 64;
 
 /// Those who wait.
 pub(super) struct Requests<R> {
@@ -19,8 +23,11 @@ pub(super) struct Requests<R> {
     writes_max: usize,
     reads: BTreeMap<ReadId, Asked<R>>,
     last_read: ReadId,
-    changes: Vec<(ChangeRequest, Until, R)>,
+    changes: Vec<PendingChange<R>>,
+    change_wait_max: Duration,
     transfers: Vec<PendingTransfer<R>>,
+    /// Whether nobody waits for a reply any more, as far as this program can tell.
+    is_abandoned: fn(&R) -> bool,
 }
 
 /// What leadership is to be confirmed for.
@@ -44,6 +51,13 @@ impl<R> Asked<R> {
     }
 }
 
+struct PendingChange<R> {
+    change: ChangeRequest,
+    until: Until,
+    deadline: Time,
+    reply: R,
+}
+
 struct PendingTransfer<R> {
     target: Option<ServerId>,
     deadline: Time,
@@ -53,15 +67,21 @@ struct PendingTransfer<R> {
 type Answered<R> = Vec<(R, Result<Answer, Refusal>)>;
 
 impl<R> Requests<R> {
-    pub(super) fn new(writes_max: usize) -> Self {
+    pub(super) fn new(writes_max: usize, change_wait_max: Duration) -> Self {
         Self {
             writes: VecDeque::new(),
             writes_max,
             reads: BTreeMap::new(),
             last_read: ReadId(0),
             changes: Vec::new(),
+            change_wait_max,
             transfers: Vec::new(),
+            is_abandoned: |_| false,
         }
+    }
+
+    pub(super) fn notice_abandoned(&mut self, is_abandoned: fn(&R) -> bool) {
+        self.is_abandoned = is_abandoned;
     }
 
     pub(super) fn check_room_for_write(&self) -> Result<(), Refusal> {
@@ -75,12 +95,22 @@ impl<R> Requests<R> {
     }
 
     pub(super) fn check_room_for_change(&self) -> Result<(), Refusal> {
-        if self.changes.len() + self.transfers.len() < CHANGES_MAX {
+        if self.changes.len() < CHANGES_MAX {
             return Ok(());
         }
         Err(Refusal::QueueFull {
             what: "queue of pending changes",
             max: CHANGES_MAX,
+        })
+    }
+
+    pub(super) fn check_room_for_transfer(&self) -> Result<(), Refusal> {
+        if self.transfers.len() < TRANSFERS_MAX {
+            return Ok(());
+        }
+        Err(Refusal::QueueFull {
+            what: "queue of pending transfers",
+            max: TRANSFERS_MAX,
         })
     }
 
@@ -121,8 +151,20 @@ impl<R> Requests<R> {
             .expect("the engine answers each read once")
     }
 
-    pub(super) fn wait_for_change(&mut self, change: ChangeRequest, until: Until, reply: R) {
-        self.changes.push((change, until, reply));
+    pub(super) fn wait_for_change(
+        &mut self,
+        now: Time,
+        change: ChangeRequest,
+        until: Until,
+        reply: R,
+    ) {
+        let deadline = now + self.change_wait_max;
+        self.changes.push(PendingChange {
+            change,
+            until,
+            deadline,
+            reply,
+        });
     }
 
     pub(super) fn wait_for_transfer(&mut self, target: Option<ServerId>, deadline: Time, reply: R) {
@@ -147,9 +189,14 @@ impl<R> Requests<R> {
         self.reads.len()
     }
 
-    /// How many changes and transfers wait.
+    /// How many changes wait.
     pub(super) fn changes(&self) -> usize {
-        self.changes.len() + self.transfers.len()
+        self.changes.len()
+    }
+
+    /// How many transfers wait.
+    pub(super) fn transfers(&self) -> usize {
+        self.transfers.len()
     }
 
     pub(super) fn nobody_waits(&self) -> bool {
@@ -158,23 +205,23 @@ impl<R> Requests<R> {
 
     /// When to look at those who wait, though nothing happens.
     pub(super) fn due(&self) -> Time {
-        self.transfers
-            .iter()
-            .map(|transfer| transfer.deadline)
-            .min()
-            .unwrap_or(Time::NEVER)
+        let transfers = self.transfers.iter().map(|transfer| transfer.deadline);
+        let changes = self.changes.iter().map(|change| change.deadline);
+        transfers.chain(changes).min().unwrap_or(Time::NEVER)
     }
 
     pub(super) fn take_answered_changes(
         &mut self,
+        now: Time,
         committed: &ConfigurationStatus,
         in_force: &Configuration,
         leads: bool,
         holds_configuration: impl Fn(ServerId) -> bool,
     ) -> Answered<R> {
         let mut answered = Vec::new();
-        for (change, until, reply) in std::mem::take(&mut self.changes) {
-            let holds = match until {
+        for waiting in std::mem::take(&mut self.changes) {
+            let change = &waiting.change;
+            let holds = match waiting.until {
                 Until::Committed => change.is_begun(&committed.configuration),
                 // A server that votes knows it: it may be asked to campaign right after the answer.
                 Until::Effective => {
@@ -186,12 +233,15 @@ impl<R> Requests<R> {
                 }
             };
             if holds {
-                answered.push((reply, Ok(Answer::Changed(committed.clone()))));
+                answered.push((waiting.reply, Ok(Answer::Changed(committed.clone()))));
             } else if !leads || !change.is_begun(in_force) {
                 // Another leader may finish it; a later change may have undone it.
-                answered.push((reply, Err(Refusal::OutcomeUnknown)));
-            } else {
-                self.changes.push((change, until, reply));
+                answered.push((waiting.reply, Err(Refusal::OutcomeUnknown)));
+            } else if now >= waiting.deadline {
+                let waited = self.change_wait_max;
+                answered.push((waiting.reply, Err(Refusal::ChangeUnfinished(waited))));
+            } else if !(self.is_abandoned)(&waiting.reply) {
+                self.changes.push(waiting);
             }
         }
         answered
@@ -234,7 +284,7 @@ mod tests {
             term: Term(term),
             index: Index(index),
         };
-        let mut requests = Requests::<u8>::new(16);
+        let mut requests = Requests::<u8>::new(16, Duration::from_secs(1));
         // It led in term 1, lost that, and led again over a shorter log.
         let came = [id(5, 1), id(6, 1), id(7, 1), id(5, 3), id(6, 3), id(8, 3)];
         for (reply, id) in came.into_iter().enumerate() {

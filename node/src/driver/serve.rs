@@ -168,7 +168,9 @@ impl<R> Driver<R> {
                     return false;
                 }
                 match self.raft.change(self.now, &change) {
-                    Ok(()) => self.requests.wait_for_change(change, until, reply),
+                    Ok(()) => self
+                        .requests
+                        .wait_for_change(self.now, change, until, reply),
                     Err(refused) => {
                         let refusal = self.refusal(refused);
                         self.answer(reply, Err(refusal), outputs);
@@ -186,7 +188,7 @@ impl<R> Driver<R> {
         reply: R,
         outputs: &mut Vec<Output<R>>,
     ) {
-        let result = self.requests.check_room_for_change();
+        let result = self.requests.check_room_for_transfer();
         let now = self.now;
         let result = result.and_then(|()| {
             self.raft

@@ -36,8 +36,8 @@ const UNAPPLIED_BYTES_MAX: usize = 4 << 10;
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 10;
 const WRITES_MAX: usize = 8;
 const READS_MAX: usize = 8;
-/// Changes and transfers that wait are bounded by 64, in `driver::requests`.
-const CHANGES_MAX: usize = 64;
+/// Changes that wait, and transfers, are bounded by 64 each, in `driver::requests`.
+const CHANGES_MAX: usize = 2 * 64;
 
 /// Everyone who waits.
 const WAITING_MAX: usize = WRITES_MAX + 2 * READS_MAX + CHANGES_MAX + crate::host::JOBS_MAX;
@@ -148,6 +148,7 @@ impl World {
             raft,
             activate: false,
             pending_writes_max: WRITES_MAX,
+            change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             state_bytes_max: None,
             dirty_read: true,

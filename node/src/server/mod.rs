@@ -428,7 +428,7 @@ impl Server {
             }
             (
                 Kind::Write,
-                failure @ (Failure::Refused(Refusal::OutcomeUnknown)
+                failure @ (Failure::Refused(Refusal::OutcomeUnknown | Refusal::ChangeUnfinished(_))
                 | Failure::TimedOut(_)
                 | Failure::Ended(_)),
             ) => Error::Unknown(failure),

@@ -187,7 +187,7 @@ fn change_refused(refusal: &Refusal) -> &'static str {
         Refusal::NoCommit => "change: refused, no commit in the term",
         Refusal::BelowMinMajority { .. } => "change: refused, below min_majority",
         Refusal::UnsupportedVersion(_) => "change: refused, unsupported version",
-        Refusal::OutcomeUnknown => "change: outcome unknown",
+        Refusal::OutcomeUnknown | Refusal::ChangeUnfinished(_) => "change: outcome unknown",
         _ => "change: refused otherwise",
     }
 }

@@ -117,8 +117,11 @@ fn every_refusal_of_a_write() {
         assert_eq!(seen(&ApiError::Write(Failure::Refused(refusal))), expected);
     }
     let unknown = (Code::Unknown, "OUTCOME_UNKNOWN".into(), "UNKNOWN".into());
-    let refusal = Failure::Refused(Refusal::OutcomeUnknown);
-    assert_eq!(seen(&ApiError::Write(refusal)), unknown);
+    let unfinished = Refusal::ChangeUnfinished(Duration::from_secs(60));
+    for refusal in [Refusal::OutcomeUnknown, unfinished] {
+        let error = ApiError::Write(Failure::Refused(refusal));
+        assert_eq!(seen(&error), unknown);
+    }
     let forgotten = Failure::Refused(Refusal::ReplyForgotten(LogId::default()));
     let lost = (Code::DataLoss, "REPLY_FORGOTTEN".into(), "UNKNOWN".into());
     assert_eq!(seen(&ApiError::Write(forgotten)), lost);

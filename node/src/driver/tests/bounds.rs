@@ -74,6 +74,67 @@ fn changes_that_wait_are_bounded() {
     assert_full(world.answer(asked[64]), "queue of pending changes", 64);
 }
 
+/// 64 changes that never take effect, because the server that they add never starts.
+fn ask_for_a_dead_joiner(world: &mut World) -> Vec<u64> {
+    let asked = (0..64).map(|_| world.add(9, Purpose::Join)).collect();
+    world.run(1000);
+    asked
+}
+
+fn pending_changes(world: &World, leader: ServerId) -> u64 {
+    let queues = world.servers[&leader].driver.queues();
+    let changes = queues.iter().find(|queue| queue.what == "pending changes");
+    changes.expect("it is a queue").held
+}
+
+fn transfer(world: &mut World, leader: ServerId) -> Result<Answer, Refusal> {
+    let other = world.servers.keys().find(|id| **id != leader).copied();
+    let asked = world.ask(leader, |reply| Input::Transfer {
+        target: other,
+        reply,
+    });
+    world.answer(asked)
+}
+
+#[test]
+fn h10_changes_that_wait_keep_no_leader_from_handing_over() {
+    let (mut world, leader) = led(Config::default());
+    ask_for_a_dead_joiner(&mut world);
+    let answer = transfer(&mut world, leader);
+    assert!(matches!(answer, Ok(Answer::Transferred(_))), "{answer:?}");
+}
+
+#[test]
+fn h10_a_change_that_does_not_take_effect_is_given_up_as_unknown() {
+    let (mut world, leader) = led(Config::default());
+    let asked = ask_for_a_dead_joiner(&mut world);
+    // As long as a change may be waited for in these tests.
+    world.run(10_000);
+    for id in asked {
+        let answer = world.answer(id);
+        assert!(
+            matches!(answer, Err(Refusal::ChangeUnfinished(_))),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(world.lead(), leader, "nothing else ended the wait");
+    let again = world.add(9, Purpose::Join);
+    world.run(1000);
+    let waiting = pending_changes(&world, leader);
+    assert_eq!(waiting, 1, "there is room for request {again}");
+}
+
+#[test]
+fn h10_a_waiter_that_is_gone_takes_no_place() {
+    let (mut world, leader) = led(Config::default());
+    // Whoever asked with an even number is gone.
+    for one in world.servers.values_mut() {
+        one.driver.notice_abandoned(|reply| reply % 2 == 0);
+    }
+    let asked = ask_for_a_dead_joiner(&mut world);
+    assert_eq!(pending_changes(&world, leader), asked.len() as u64 / 2);
+}
+
 /// Lives on a thread of its own, and never gets anything done.
 struct Stuck;
 

@@ -47,6 +47,7 @@ impl World {
             raft,
             activate: true,
             pending_writes_max: 64,
+            change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: 1 << 20,
             state_bytes_max,
             dirty_read: true,

@@ -128,6 +128,7 @@ impl World {
             raft,
             activate: false,
             pending_writes_max: 64,
+            change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: 1 << 20,
             state_bytes_max: None,
             dirty_read: true,
