@@ -62,10 +62,13 @@ impl SessionClock {
         if leads {
             self.time = self.time.saturating_add(whole.as_millis() as u64);
             self.since = self.since + whole;
+            self.time = self.time.max(applied);
         } else {
+            // Time that it saw pass as a leader and could not write into the log did not pass for entries
+            // that others have written since.
             self.since = now;
+            self.time = applied;
         }
-        self.time = self.time.max(applied);
     }
 
     fn put_off(&mut self, now: Time) {
@@ -171,5 +174,51 @@ impl<R> Driver<R> {
             }
             Err(refusal) => self.answer(reply, Err(refusal), outputs),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> SessionClock {
+        let bounds = SessionBounds {
+            ttl: Duration::from_secs(60),
+            sessions_max: 10,
+            window_max: 10,
+            reply_bytes_max: 100,
+            bytes_max: 1000,
+        };
+        SessionClock::new(bounds, Time(0))
+    }
+
+    fn at(milliseconds: u64) -> Time {
+        Time(0) + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_leader_goes_on_from_what_is_applied_by_its_own_clock() {
+        let mut clock = clock();
+        clock.advance(at(500), 0, false);
+        assert_eq!(clock.time, 0, "a follower sees no time pass");
+        clock.advance(at(800), 0, true);
+        assert_eq!(clock.time, 300);
+        clock.advance(at(900), 7000, true);
+        assert_eq!(clock.time, 7000);
+        clock.advance(at(1000), 7000, true);
+        assert_eq!(clock.time, 7100);
+    }
+
+    /// A session that another leader has served meanwhile would age by that time at once.
+    #[test]
+    fn a_leader_forgets_time_that_it_did_not_get_into_the_log() {
+        let mut clock = clock();
+        clock.advance(at(2000), 100, true);
+        assert_eq!(clock.time, 2000);
+        clock.advance(at(2100), 100, false);
+        assert_eq!(clock.time, 100, "none of its entries was committed");
+        clock.advance(at(2200), 150, false);
+        clock.advance(at(2250), 150, true);
+        assert_eq!(clock.time, 200);
     }
 }
