@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use kontiki_raft::{Index, LogId, Raft, Role};
+use kontiki_raft::{EntryKind, Index, LogId, Raft, Role};
 
 use super::counters::Counters;
 use super::interface::{ConfigurationStatus, PeerStatus, Standing, Status};
 use super::{Driver, Stage};
+use crate::host::Control;
 use crate::machine::StateMachine;
 
 impl<R> Driver<R> {
@@ -99,6 +100,15 @@ impl<R> Driver<R> {
     /// The entry at an index with its payload, if it is held.
     pub fn entry(&self, index: Index) -> Option<(LogId, &[u8])> {
         self.log.get(index).map(|entry| (entry.id, entry.payload))
+    }
+
+    /// What the control entry at an index says; `None` if there is none that is held.
+    pub fn control(&self, index: Index) -> Option<Control<'_>> {
+        let entry = self.log.get(index)?;
+        match entry.kind {
+            EntryKind::Control => Control::decode(entry.payload),
+            _ => None,
+        }
     }
 
     /// The engine, to look at.

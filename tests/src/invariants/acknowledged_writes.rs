@@ -45,7 +45,7 @@ impl Invariant for AcknowledgedWrites {
             match result {
                 Ok(answer) => self.acknowledge(*value, answer, turn, ledger)?,
                 Err(Refusal::OutcomeUnknown) => {}
-                // Of this attempt alone: judged by `exactly once`.
+                // Of this attempt alone: judged by `refused attempts`.
                 Err(_) if stamp.is_some() => {}
                 Err(refusal) => {
                     self.failed.insert(*value);

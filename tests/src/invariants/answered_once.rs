@@ -35,6 +35,8 @@ impl Invariant for AnsweredOnce {
                 (Asked::Read { .. } | Asked::Bounded { .. } | Asked::Stale { .. }, Ok(answer)) => {
                     matches!(answer, Answer::Read { .. })
                 }
+                (Asked::Change { .. }, Ok(answer)) => matches!(answer, Answer::Changed(_)),
+                (Asked::Transfer { .. }, Ok(answer)) => matches!(answer, Answer::Transferred(_)),
                 (Asked::Administration, Ok(answer)) => {
                     !matches!(answer, Answer::Written { .. } | Answer::Read { .. })
                 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status};
+use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status, Until};
 use kontiki_node::host::Stamp;
-use kontiki_raft::{Index, LogId, Role, ServerId, Term};
+use kontiki_raft::{ChangeRequest, Index, LogId, Message, Role, ServerId, Term, Time};
 
 use crate::register::Applied;
 use crate::trace::hash_of;
@@ -25,7 +25,7 @@ pub struct Entry {
 }
 
 /// A request, as the checker remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A write of a unique value; in a session, it may be asked for again.
     Write {
@@ -39,7 +39,11 @@ pub enum Asked {
     Bounded { key: u8, limit: Duration },
     /// A stale read.
     Stale { key: u8 },
-    /// Something of the operator's.
+    /// A change of the configuration.
+    Change { change: ChangeRequest, until: Until },
+    /// A transfer of leadership, to anybody or to this server.
+    Transfer { target: Option<ServerId> },
+    /// Something else of the operator's.
     Administration,
 }
 
@@ -49,6 +53,8 @@ pub struct Turn<'a> {
     pub step: u64,
     /// Time of the simulation.
     pub now: u64,
+    /// Time as the clock of the server shows it.
+    pub local: Time,
     /// Whose turn.
     pub server: ServerId,
     /// Raises its quorum.
@@ -94,6 +100,21 @@ impl Turn<'_> {
     /// Whether it led the same term before the turn.
     pub fn led(&self) -> bool {
         self.before.leads() && self.before.term == self.status.standing.term
+    }
+
+    /// Terms that the server led during the turn: also one that it won and lost again within it, which
+    /// shows in what it sent.
+    pub fn terms_led(&self) -> impl Iterator<Item = Term> {
+        let sent = self.outputs.iter().filter_map(|output| match output {
+            Output::Send(envelope) => match &envelope.message {
+                Message::Append(append) => Some(append.term),
+                Message::Heartbeat(heartbeat) => Some(heartbeat.term),
+                _ => None,
+            },
+            _ => None,
+        });
+        let leads = self.leads().then_some(self.status.standing.term);
+        leads.into_iter().chain(sent)
     }
 }
 
@@ -162,6 +183,8 @@ pub struct Ledger {
     pub committed: Vec<CommittedEntry>,
     /// Every command that some server applied, by index.
     pub applied: BTreeMap<Index, Applied>,
+    /// Who was seen to lead each term.
+    pub leaders: BTreeMap<Term, ServerId>,
     /// Servers whose memory was changed: what their machines answer is not judged.
     pub rotted: BTreeSet<ServerId>,
     /// Survivors of a total loss that were told to stop.
@@ -174,7 +197,11 @@ impl Ledger {
     /// Brings the seen log of the server up to date and fills in what of `turn` follows from it.
     pub fn observe(&mut self, turn: &mut Turn<'_>) -> Result<(), String> {
         for (id, asked) in turn.asked {
-            self.open.insert(*id, (turn.server, *asked, turn.now));
+            self.open
+                .insert(*id, (turn.server, asked.clone(), turn.now));
+        }
+        for term in turn.terms_led() {
+            self.leaders.entry(term).or_insert(turn.server);
         }
         let seen = self.servers.entry(turn.server).or_default();
         seen.turns += 1;

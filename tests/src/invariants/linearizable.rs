@@ -59,20 +59,20 @@ impl Invariant for Linearizable {
             }
         }
         for (id, result) in turn.replies() {
-            let asked = ledger.open.get(&id).map(|(_, asked, _)| *asked);
+            let asked = ledger.open.get(&id).map(|(_, asked, _)| asked);
             match (asked, result) {
                 (Some(Asked::Write { key, value, .. }), Ok(Answer::Written { id: at, .. })) => {
-                    self.written(key, value, at.index, turn.step)?;
+                    self.written(*key, *value, at.index, turn.step)?;
                 }
                 _ if ledger.rotted.contains(&turn.server) => {}
                 (Some(Asked::Read { key }), Ok(Answer::Read { reply, applied })) => {
-                    self.read(id, key, reply, *applied, turn.step)?;
+                    self.read(id, *key, reply, *applied, turn.step)?;
                 }
                 (
                     Some(Asked::Stale { key } | Asked::Bounded { key, .. }),
                     Ok(Answer::Read { reply, applied }),
                 ) => {
-                    self.shown(key, reply, *applied)?;
+                    self.shown(*key, reply, *applied)?;
                 }
                 _ => {}
             }

@@ -4,7 +4,9 @@
 //! never at how it came to it, and at everything incrementally: a turn costs as much as it changed.
 
 mod acknowledged_writes;
+mod activation;
 mod addressing;
+mod administration;
 mod answered_once;
 mod bounded_queues;
 mod bounded_staleness;
@@ -20,9 +22,13 @@ mod ledger;
 mod linearizable;
 mod log_matching;
 mod monotonic;
+mod promises;
 mod quarantine;
 pub mod quorum;
+mod refused_attempts;
+mod replicated_time;
 mod restored_state;
+mod session_life;
 mod single_vote;
 mod state_machine_safety;
 mod transfers;
@@ -92,6 +98,12 @@ impl Default for Checker {
                 Box::<answered_once::AnsweredOnce>::default(),
                 Box::<exactly_once::ExactlyOnce>::default(),
                 Box::<acknowledged_writes::AcknowledgedWrites>::default(),
+                Box::<refused_attempts::RefusedAttempts>::default(),
+                Box::<session_life::SessionLife>::default(),
+                Box::<replicated_time::ReplicatedTime>::default(),
+                Box::<activation::Activation>::default(),
+                Box::<administration::Administration>::default(),
+                Box::<promises::Promises>::default(),
                 Box::<linearizable::Linearizable>::default(),
                 Box::<bounded_staleness::BoundedStaleness>::default(),
             ],

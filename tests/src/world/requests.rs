@@ -259,14 +259,20 @@ fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
         ),
         Question::Activate => (administration, Input::Activate { reply }),
         Question::Change { change, until } => (
-            administration,
+            Asked::Change {
+                change: change.clone(),
+                until,
+            },
             Input::Change {
                 change,
                 until,
                 reply,
             },
         ),
-        Question::Transfer(target) => (administration, Input::Transfer { target, reply }),
+        Question::Transfer(target) => {
+            let asked = Asked::Transfer { target };
+            (asked, Input::Transfer { target, reply })
+        }
         Question::Quarantine => {
             let why = "a quorum is lost".into();
             (administration, Input::Quarantine { why, reply })

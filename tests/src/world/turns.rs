@@ -110,6 +110,7 @@ impl World {
         let mut turn = Turn {
             step: self.step,
             now: self.now,
+            local: process.clock.local(self.now),
             server,
             min_majority: self.raft.min_majority,
             driver: &process.driver,
