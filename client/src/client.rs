@@ -1,10 +1,11 @@
 //! `Kv` and `Data`, on the client port.
 
+mod in_session;
+
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use prost::bytes::Bytes;
-use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -13,18 +14,17 @@ use kontiki_proto::kv::{
     DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse, RangeRequest,
     RangeResponse,
 };
-use kontiki_proto::reason;
 use kontiki_proto::v1::data_client::DataClient;
-use kontiki_proto::v1::{InSession, ReadRequest, ReadResponse, WriteRequest, WriteResponse};
+use kontiki_proto::v1::{ReadRequest, ReadResponse, WriteRequest, WriteResponse};
 
-use crate::backoff::Backoff;
 use crate::range::{Range, rest_after};
 use crate::read_mode::ReadMode;
 use crate::router::{Kind, Port, Router};
-use crate::session::{Place, Sessions};
+use crate::session::Sessions;
 use crate::watch::Watch;
 use crate::write_stream::WriteStream;
 use crate::{Address, Error, Options};
+use in_session::Meant;
 
 /// Bounds of the `kv` machine, checked here so that bad input is named before it is sent.
 const KEY_BYTES_MAX: usize = 4096;
@@ -121,7 +121,7 @@ impl Client {
             if_mod_revision,
             in_session: None,
         };
-        self.send_write(|channel, in_session| {
+        self.send_write(Meant::by(if_mod_revision), |channel, in_session| {
             let request = PutRequest {
                 in_session,
                 ..request.clone()
@@ -162,7 +162,7 @@ impl Client {
             if_mod_revision,
             in_session: None,
         };
-        self.send_write(|channel, in_session| {
+        self.send_write(Meant::by(if_mod_revision), |channel, in_session| {
             let request = DeleteRequest {
                 in_session,
                 ..request.clone()
@@ -310,7 +310,7 @@ impl Client {
             command: check_command(command.into())?,
             in_session: None,
         };
-        self.send_write(|channel, in_session| {
+        self.send_write(Meant::AnyCluster, |channel, in_session| {
             let request = WriteRequest {
                 in_session,
                 ..request.clone()
@@ -318,83 +318,6 @@ impl Client {
             async move { data(channel).write(request).await }
         })
         .await
-    }
-
-    /// Sends a write in the session, or once if this client goes without.
-    async fn send_write<T, F, Fut>(&self, send: F) -> Result<T, Error>
-    where
-        F: Fn(Channel, Option<InSession>) -> Fut,
-        Fut: Future<Output = Result<Response<T>, Status>>,
-    {
-        let Some(sessions) = &self.sessions else {
-            return self
-                .router
-                .call(Kind::Write, |channel| send(channel, None))
-                .await;
-        };
-        let deadline = Instant::now() + self.router.options().timeout;
-        let mut backoff = Backoff::new();
-        loop {
-            let place = sessions.place(&self.router, deadline).await?;
-            let result = self
-                .router
-                .call_by(deadline, Kind::InSession, |channel| {
-                    send(channel, Some(place.in_session()))
-                })
-                .await;
-            let Err(error) = result else {
-                return result;
-            };
-            if error.is_unknown() {
-                // The session may be gone; another costs a write, and this one holds nothing up.
-                sessions.leave(&place).await;
-                return Err(error);
-            }
-            if error.reason() != Some(reason::SESSION_EXPIRED) {
-                return Err(error);
-            }
-            // No attempt was ever unknown, so none was applied: it is as good as new.
-            sessions.leave(&place).await;
-            let pause = backoff.pause();
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// A place for one write in the session, for [`WriteStream::submit_in`]: submitted again in the
-    /// same place, on this stream or another, it is applied once. `None` if this client goes without
-    /// sessions.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if no session can be opened, or its window stays full.
-    pub async fn place(&self) -> Result<Option<Place>, Error> {
-        let Some(sessions) = &self.sessions else {
-            return Ok(None);
-        };
-        let deadline = Instant::now() + self.router.options().timeout;
-        sessions.place(&self.router, deadline).await.map(Some)
-    }
-
-    /// The session of this place is over: the next write or [`Client::place`] begins another. To be
-    /// called when a stream has answered `SESSION_EXPIRED`.
-    pub async fn leave_session(&self, place: &Place) {
-        if let Some(sessions) = &self.sessions {
-            sessions.leave(place).await;
-        }
-    }
-
-    /// Closes the session, if one is open. Not needed: a session that is not used expires. The next
-    /// write opens another.
-    ///
-    /// # Errors
-    /// [`Error::Failed`]: it will expire.
-    pub async fn close_session(&self) -> Result<(), Error> {
-        match &self.sessions {
-            Some(sessions) => sessions.close(&self.router).await,
-            None => Ok(()),
-        }
     }
 
     /// Asks the machine an opaque query. What any server may answer goes to the endpoints in turn.

@@ -40,6 +40,12 @@
 //! cluster applies it once. It is *unknown* in the end only if no server said what became of it in
 //! time, if its session expired meanwhile, or if its reply was too large to be kept.
 //!
+//! After a total loss another cluster may stand behind the same endpoints. It refuses sessions of the former
+//! one (`WRONG_CLUSTER`), and the client opens a new session by itself and says so
+//! ([`Client::cluster_changes`]). A write that no server may have applied goes into the new session, unless
+//! it has a condition: revisions of the former cluster mean nothing in the present one, so it *fails* with
+//! `WRONG_CLUSTER`. A write that may have been applied in the former cluster is *unknown*, for good.
+//!
 //! With [`Options::sessions`] off, a write is sent again only after an error that carries Kontiki's own
 //! detail with `outcome: FAILED` and a reason that another server or another moment may cure, and
 //! after a dial that failed: never after a status without that detail, a connection that broke, or a
@@ -52,6 +58,7 @@ mod address;
 mod admin;
 mod backoff;
 mod client;
+mod clusters;
 mod connections;
 mod error;
 pub mod load;
@@ -68,6 +75,7 @@ pub use kontiki_proto::v1::Consistency;
 pub use address::Address;
 pub use admin::{Admin, Member, Members};
 pub use client::{Client, Pages};
+pub use clusters::{ClusterChange, ClusterChanges};
 pub use connections::ConnectionOptions;
 pub use error::{Error, local_reason};
 pub use range::{Range, prefix_end};

@@ -291,7 +291,7 @@ impl Router {
                         learn(&address, Some((&error, None)));
                         return Err(error);
                     }
-                    return Err(unknown.unwrap_or(error));
+                    return Err(settle(unknown, error));
                 }
                 Err(Ended::Again { error, redirect }) => (error, redirect),
             };
@@ -305,7 +305,7 @@ impl Router {
                 backoff.pause()
             };
             if Instant::now() + pause >= deadline {
-                return Err(unknown.unwrap_or(error));
+                return Err(settle(unknown, error));
             }
             tokio::time::sleep(pause).await;
         }
@@ -426,6 +426,25 @@ impl Router {
                 }
             }
         }
+    }
+}
+
+/// How a call ended whose last attempt ended with `last`. If an earlier one is unknown, so is the call,
+/// and its message says as well what was said last.
+fn settle(earlier: Option<Error>, last: Error) -> Error {
+    match (earlier, last) {
+        (
+            Some(Error::Unknown { message, endpoint }),
+            Error::Failed {
+                reason,
+                message: last,
+                ..
+            },
+        ) => Error::Unknown {
+            message: format!("{message}; the last attempt was refused ({reason}): {last}"),
+            endpoint,
+        },
+        (earlier, last) => earlier.unwrap_or(last),
     }
 }
 

@@ -11,19 +11,24 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::client::data;
+use crate::clusters::Clusters;
 use crate::router::{Kind, Router};
 
 /// The session of a client and its clones; opened when the first write needs one, and another once
-/// that has expired.
+/// that has expired, or once its cluster has been replaced by another.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     /// Held while one is opened, so that writes that begin together open one.
     current: tokio::sync::Mutex<Option<Arc<Session>>>,
+    /// Told whenever a session is opened in another cluster than the one before.
+    clusters: Clusters,
 }
 
 #[derive(Debug)]
 struct Session {
     id: u64,
+    /// The cluster that it is of. Another one gives out the same ids.
+    cluster_id: String,
     /// How far above the acknowledged sequence a sequence may be.
     window_max: u64,
     state: Mutex<State>,
@@ -64,7 +69,14 @@ impl Place {
             session: self.session.id,
             sequence: self.sequence,
             acknowledged: state.acknowledged(),
+            cluster_id: self.session.cluster_id.clone(),
         }
+    }
+
+    /// The cluster that the write's session is of. A write that is in doubt is in doubt there: no other
+    /// cluster can tell what became of it.
+    pub fn cluster_id(&self) -> &str {
+        &self.session.cluster_id
     }
 }
 
@@ -131,6 +143,7 @@ impl Sessions {
             .await?;
         let session = Arc::new(Session {
             id: opened.session,
+            cluster_id: opened.cluster_id,
             window_max: u64::from(opened.window_max.max(1)),
             state: Mutex::new(State {
                 last: 0,
@@ -138,6 +151,7 @@ impl Sessions {
             }),
             freed: Notify::new(),
         });
+        self.clusters.opened_in(&session.cluster_id);
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
@@ -153,6 +167,11 @@ impl Sessions {
         }
     }
 
+    /// What was seen of clusters so far.
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
     /// Closes the session, if one is open, instead of leaving it to expire.
     pub async fn close(&self, router: &Router) -> Result<(), Error> {
         let Some(session) = self.current.lock().await.take() else {
@@ -160,14 +179,20 @@ impl Sessions {
         };
         let request = CloseSessionRequest {
             session: session.id,
+            cluster_id: session.cluster_id.clone(),
         };
         let deadline = Instant::now() + router.options().timeout;
-        router
-            .call_by(deadline, Kind::Read, |channel| async move {
-                data(channel).close_session(request).await
+        let closed = router
+            .call_by(deadline, Kind::Read, |channel| {
+                let request = request.clone();
+                async move { data(channel).close_session(request).await }
             })
-            .await
-            .map(|_| ())
+            .await;
+        match closed {
+            // It went with its cluster.
+            Err(error) if error.reason() == Some(reason::WRONG_CLUSTER) => Ok(()),
+            closed => closed.map(|_| ()),
+        }
     }
 }
 
@@ -178,6 +203,7 @@ mod tests {
     fn session(window_max: u64) -> Arc<Session> {
         Arc::new(Session {
             id: 9,
+            cluster_id: "c1".to_owned(),
             window_max,
             state: Mutex::new(State {
                 last: 0,

@@ -287,6 +287,7 @@ impl Open {
             | reason::INVALID
             | reason::TOO_LARGE
             | reason::SESSION_EXPIRED
+            | reason::WRONG_CLUSTER
             | reason::SEQUENCE_ALREADY_ACKNOWLEDGED
             | reason::SESSION_WINDOW_FULL => {}
             _ => self.router.forget_leader(&self.endpoint),

@@ -10,7 +10,7 @@ use common::{Say, failed};
 use kontiki_client::proto::v1::data_server::{Data, DataServer};
 use kontiki_client::proto::v1::*;
 use kontiki_client::proto::{ERROR_DOMAIN, metadata};
-use kontiki_client::{Client, Error, Options};
+use kontiki_client::{Client, ClusterChange, Error, Options};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -27,7 +27,11 @@ struct State {
     /// Session, sequence, acknowledged of every write; zeros outside a session.
     seen: Vec<(u64, u64, u64)>,
     opened: u64,
+    /// Of every write and every session that was closed.
+    clusters: Vec<String>,
     closed: Vec<u64>,
+    /// The cluster that it says to be of.
+    cluster_id: String,
     window_max: u32,
 }
 
@@ -43,6 +47,7 @@ impl Server {
             script: script.into_iter().collect(),
             then,
             window_max: 100,
+            cluster_id: "c1".to_owned(),
             ..State::default()
         };
         Self(Arc::new(Mutex::new(state)))
@@ -74,6 +79,7 @@ impl Data for Server {
         let say = {
             let mut state = self.state();
             state.seen.push((at.session, at.sequence, at.acknowledged));
+            state.clusters.push(at.cluster_id);
             let then = state.then.clone();
             state.script.pop_front().or(then).unwrap_or(Say::Ok)
         };
@@ -113,6 +119,7 @@ impl Data for Server {
             session: 10 * state.opened,
             ttl_milliseconds: 1000,
             window_max: state.window_max,
+            cluster_id: state.cluster_id.clone(),
         }))
     }
 
@@ -120,7 +127,12 @@ impl Data for Server {
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        self.state().closed.push(request.into_inner().session);
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.closed.push(request.session);
+        if request.cluster_id != state.cluster_id {
+            return Err(failed(Code::FailedPrecondition, "WRONG_CLUSTER", None));
+        }
         Ok(Response::new(CloseSessionResponse {}))
     }
 
@@ -137,6 +149,8 @@ fn options() -> Options {
 }
 
 const EXPIRED: Say = Say::Failed(Code::NotFound, "SESSION_EXPIRED");
+
+const WRONG_CLUSTER: Say = Say::Failed(Code::FailedPrecondition, "WRONG_CLUSTER");
 
 #[tokio::test]
 async fn what_is_unknown_is_sent_again_in_its_place_until_it_is_known() {
@@ -169,6 +183,7 @@ async fn what_is_unknown_is_sent_again_in_its_place_until_it_is_known() {
 async fn no_failure_settles_what_was_unknown_before() {
     for last in [
         EXPIRED,
+        WRONG_CLUSTER,
         Say::Failed(Code::InvalidArgument, "REFUSED_BY_MACHINE"),
         Say::Failed(Code::OutOfRange, "SEQUENCE_ALREADY_ACKNOWLEDGED"),
         Say::Bare(Code::DataLoss),
@@ -177,6 +192,9 @@ async fn no_failure_settles_what_was_unknown_before() {
         let client = server.client(options()).await;
         let error = client.write("a").await.unwrap_err();
         assert!(error.is_unknown(), "{last:?}: {error}");
+        if let Say::Failed(_, reason) = last {
+            assert!(error.to_string().contains(reason), "{error}");
+        }
         assert_eq!(server.state().seen.len(), 2, "{last:?}");
         // The next write is another session's.
         client.write("b").await.unwrap();
@@ -287,4 +305,62 @@ async fn a_client_may_go_without() {
     assert!(client.place().await.unwrap().is_none());
     assert_eq!(server.state().seen, [(0, 0, 0)]);
     assert_eq!(server.state().opened, 0);
+}
+
+#[tokio::test]
+async fn h1_a_new_write_that_meets_another_cluster_goes_into_a_session_of_it_and_the_caller_hears_of_it()
+ {
+    let server = Server::new([Say::Ok, WRONG_CLUSTER], None);
+    let client = server.client(options()).await;
+    let mut changes = client.clone().cluster_changes();
+    client.write("a").await.unwrap();
+    assert_eq!(client.cluster_change(), None);
+    server.state().cluster_id = "c2".to_owned();
+    client.write("b").await.unwrap();
+    let expected = [(10, 1, 0), (10, 2, 1), (20, 1, 0)];
+    assert_eq!(server.state().seen, expected);
+    assert_eq!(server.state().clusters, ["c1", "c1", "c2"]);
+    let change = ClusterChange {
+        former: "c1".to_owned(),
+        present: "c2".to_owned(),
+        count: 1,
+    };
+    assert_eq!(changes.next().await, Some(change.clone()));
+    assert_eq!(client.cluster_change(), Some(change));
+    client.write("c").await.unwrap();
+    assert_eq!(server.state().seen[3], (20, 2, 1), "and goes on there");
+    client.close_session().await.unwrap();
+    assert_eq!(server.state().closed, [20]);
+    drop(client);
+    assert_eq!(changes.next().await, None, "one change, told once");
+}
+
+#[tokio::test]
+async fn h1_a_write_in_doubt_is_never_sent_to_another_cluster() {
+    let server = Server::new([Say::Ok, Say::Bare(Code::Unavailable), WRONG_CLUSTER], None);
+    let client = server.client(options()).await;
+    client.write("a").await.unwrap();
+    server.state().cluster_id = "c2".to_owned();
+    let error = client.write("b").await.unwrap_err();
+    assert!(error.is_unknown(), "{error}");
+    assert!(error.to_string().contains("WRONG_CLUSTER"), "{error}");
+    let expected = [(10, 1, 0), (10, 2, 1), (10, 2, 1)];
+    assert_eq!(server.state().seen, expected);
+    assert_eq!(server.state().clusters, ["c1"; 3]);
+    // The next write is the first in the other cluster, and the caller hears that it is another.
+    client.write("c").await.unwrap();
+    assert_eq!(server.state().seen[3], (20, 1, 0));
+    let change = client.cluster_change().expect("seen");
+    assert_eq!((&change.former[..], &change.present[..]), ("c1", "c2"));
+}
+
+#[tokio::test]
+async fn h1_a_session_of_a_cluster_that_is_gone_counts_as_closed() {
+    let server = Server::new([], None);
+    let client = server.client(options()).await;
+    client.write("a").await.unwrap();
+    server.state().cluster_id = "c2".to_owned();
+    client.close_session().await.unwrap();
+    client.write("b").await.unwrap();
+    assert_eq!(server.state().clusters, ["c1", "c2"]);
 }

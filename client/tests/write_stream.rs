@@ -72,6 +72,7 @@ impl Data for Server {
             session: 5,
             ttl_milliseconds: 1000,
             window_max: 10,
+            cluster_id: "c1".to_owned(),
         }))
     }
 

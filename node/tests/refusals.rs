@@ -301,6 +301,7 @@ async fn commands_that_come_twice_or_late_are_counted() {
     let mut late = put("k", 1);
     late.in_session = Some(v1::InSession {
         session: 12345,
+        cluster_id: "c1".into(),
         sequence: 1,
         acknowledged: 0,
     });

@@ -80,7 +80,7 @@ pub mod reason {
     pub const MALFORMED: &str = "MALFORMED";
     /// The `kv` service on a server whose machine is another.
     pub const WRONG_MACHINE: &str = "WRONG_MACHINE";
-    /// The request, or its continuation token, names another cluster.
+    /// The request, its continuation token or its session is of another cluster.
     pub const WRONG_CLUSTER: &str = "WRONG_CLUSTER";
     /// The request names another server.
     pub const WRONG_SERVER: &str = "WRONG_SERVER";
@@ -128,6 +128,8 @@ pub mod metadata {
     pub const LEADER_ID: &str = "leader_id";
     /// Client address of the leader, HOST:PORT.
     pub const LEADER_ADDRESS: &str = "leader_address";
+    /// With `WRONG_CLUSTER` for a session: the cluster of the server that refused it.
+    pub const CLUSTER_ID: &str = "cluster_id";
     /// With `STATE_LIMIT`: bytes that the leader holds.
     pub const STATE_BYTES: &str = "state_bytes";
     /// With `STATE_LIMIT`: how many it may hold.

@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Defaults, but for the time after which a write's outcome is called unknown.
-const CONFIG: &str = "limits:\n  writeTimeoutMilliseconds: 2500\n";
+pub const CONFIG: &str = "limits:\n  writeTimeoutMilliseconds: 2500\n";
 
 /// Node processes.
 pub struct Cluster {
@@ -36,7 +36,12 @@ impl Cluster {
 
     /// These nodes, which are fresh, bootstrapped and activated, with a leader.
     pub async fn of(nodes: Vec<Node>) -> Self {
-        let id = "00000000000c1057".to_owned();
+        Self::with_id("00000000000c1057", nodes).await
+    }
+
+    /// The same, as a cluster of this id.
+    pub async fn with_id(id: &str, nodes: Vec<Node>) -> Self {
+        let id = id.to_owned();
         let voters: Vec<_> = nodes.iter().map(Node::as_server).collect();
         for node in &nodes {
             let request = BootstrapRequest {

@@ -3,6 +3,7 @@
 mod cluster;
 mod sessions;
 mod state_limit;
+mod total_loss;
 
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use kontiki_proto::v1::{Consistency, InSession};
+use kontiki_raft::ClusterId;
 
 use super::error::ApiError;
+use super::text::cluster_id;
 use crate::driver::ReadMode;
 use crate::host::{SessionId, Stamp};
 use crate::machine::kv::KEY_BYTES_MAX;
@@ -67,16 +69,21 @@ pub(super) fn read_mode(
     }
 }
 
+/// The place of a write in a session, and the cluster that the session is of.
+pub(super) type Place = (ClusterId, Stamp);
+
 /// The place of a write in its session, if it is in one.
-pub(super) fn stamp(in_session: Option<InSession>) -> Result<Option<Stamp>, ApiError> {
-    let Some(InSession {
+pub(super) fn place(in_session: Option<&InSession>) -> Result<Option<Place>, ApiError> {
+    let Some(&InSession {
         session,
         sequence,
         acknowledged,
+        cluster_id: ref text,
     }) = in_session
     else {
         return Ok(None);
     };
+    let cluster = cluster_id("in_session.cluster_id", text)?;
     for (field, value) in [
         ("in_session.session", session),
         ("in_session.sequence", sequence),
@@ -96,11 +103,12 @@ pub(super) fn stamp(in_session: Option<InSession>) -> Result<Option<Stamp>, ApiE
             right: format!("below the sequence, {sequence}"),
         });
     }
-    Ok(Some(Stamp {
+    let stamp = Stamp {
         session: SessionId(session),
         sequence,
         acknowledged,
-    }))
+    };
+    Ok(Some((cluster, stamp)))
 }
 
 fn empty(field: &'static str, right: String) -> ApiError {

@@ -13,12 +13,13 @@ use kontiki_proto::v1::{
 use kontiki_raft::{Index, LogId};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::bounds::Place;
 use super::error::{ApiError, status};
 use super::stream::{WriteStream, run};
-use super::{bounds, patience};
+use super::{bounds, patience, text};
 use crate::driver::{Answer, Input, ReadMode, Refusal};
 use crate::handle::{Failure, Handle, Reply};
-use crate::host::{SessionId, Stamp};
+use crate::host::SessionId;
 use crate::listen::Remote;
 use crate::metrics::Method;
 
@@ -55,11 +56,12 @@ pub(super) fn finish<T>(
 }
 
 /// The driver's input for a write, in a session or not.
-pub(super) fn write_input(command: Bytes, stamp: Option<Stamp>, reply: Reply) -> Input<Reply> {
-    match stamp {
+pub(super) fn write_input(command: Bytes, place: Option<Place>, reply: Reply) -> Input<Reply> {
+    match place {
         None => Input::Write { command, reply },
-        Some(stamp) => Input::WriteInSession {
+        Some((cluster, stamp)) => Input::WriteInSession {
             command,
+            cluster,
             stamp,
             reply,
         },
@@ -70,10 +72,10 @@ pub(super) fn write_input(command: Bytes, stamp: Option<Stamp>, reply: Reply) ->
 pub(super) async fn write(
     handle: &Handle,
     command: Bytes,
-    stamp: Option<Stamp>,
+    place: Option<Place>,
     wait: Duration,
 ) -> Result<(Vec<u8>, LogId), ApiError> {
-    let input = |reply| write_input(command, stamp, reply);
+    let input = |reply| write_input(command, place, reply);
     let mut pending = handle.metrics.pending();
     pending.add();
     match handle.ask(wait, input).await {
@@ -133,10 +135,10 @@ impl Data for DataService {
         } = request.into_inner();
         let result = async {
             bounds::command(&command, self.handle.limits.command_bytes_max)?;
-            let stamp = bounds::stamp(in_session)?;
+            let place = bounds::place(in_session.as_ref())?;
             // A copy: what is kept must not hold on to the receive buffer.
             let command = Bytes::copy_from_slice(&command);
-            let (reply, id) = write(&self.handle, command, stamp, wait?).await?;
+            let (reply, id) = write(&self.handle, command, place, wait?).await?;
             Ok(WriteResponse {
                 reply: reply.into(),
                 index: id.index.0,
@@ -168,10 +170,11 @@ impl Data for DataService {
             let wait = data_patience(&self.handle, &request)?;
             let input = |reply| Input::OpenSession { reply };
             match self.handle.ask(wait, input).await {
-                Ok(Answer::SessionOpened(session)) => Ok(OpenSessionResponse {
+                Ok(Answer::SessionOpened { cluster, session }) => Ok(OpenSessionResponse {
                     session: session.0,
                     ttl_milliseconds: self.handle.sessions.ttl_milliseconds,
                     window_max: self.handle.sessions.window_max,
+                    cluster_id: cluster.to_string(),
                 }),
                 Ok(_) => Err(ApiError::BadAnswer("an opened session's")),
                 Err(failure) => Err(ApiError::Write(failure)),
@@ -186,8 +189,14 @@ impl Data for DataService {
     ) -> Result<Response<CloseSessionResponse>, Status> {
         let result = async {
             let wait = data_patience(&self.handle, &request)?;
-            let session = SessionId(request.into_inner().session);
-            let input = |reply| Input::CloseSession { session, reply };
+            let request = request.into_inner();
+            let cluster = text::cluster_id("cluster_id", &request.cluster_id)?;
+            let session = SessionId(request.session);
+            let input = |reply| Input::CloseSession {
+                cluster,
+                session,
+                reply,
+            };
             match self.handle.ask(wait, input).await {
                 Ok(Answer::Done) => Ok(CloseSessionResponse {}),
                 Ok(_) => Err(ApiError::BadAnswer("a closed session's")),

@@ -158,6 +158,9 @@ impl ApiError {
         for (key, revision) in keys.into_iter().zip(revisions) {
             details.extend(revision.map(|revision| (key.into(), revision.to_string())));
         }
+        if let Self::Write(Failure::Refused(Refusal::SessionOf { mine, .. })) = self {
+            details.insert(metadata::CLUSTER_ID.into(), mine.to_string());
+        }
         if let Self::Write(Failure::Refused(Refusal::StateLimit { held, max })) = self {
             details.insert(metadata::STATE_BYTES.into(), held.to_string());
             details.insert(metadata::STATE_BYTES_MAX.into(), max.to_string());
@@ -223,6 +226,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
             }
             SessionRefusal::WindowFull { .. } => (ResourceExhausted, reason::SESSION_WINDOW_FULL),
         },
+        Refusal::SessionOf { .. } => (FailedPrecondition, reason::WRONG_CLUSTER),
         Refusal::NotLeader(_) => (FailedPrecondition, reason::NOT_LEADER),
         Refusal::NoLeader => (Unavailable, reason::NO_LEADER),
         Refusal::QuorumLost => (Unavailable, reason::QUORUM_LOST),

@@ -50,7 +50,7 @@ impl KvService {
             in_session,
         } = request.into_inner();
         bounds::key(&key)?;
-        let stamp = bounds::stamp(in_session)?;
+        let place = bounds::place(in_session.as_ref())?;
         let overhead = PUT_OVERHEAD + condition_overhead(if_mod_revision);
         let max = self.handle.limits.command_bytes_max;
         bounds::at_most(
@@ -68,7 +68,7 @@ impl KvService {
         // mismatch will name.
         let key = if_mod_revision.map(|_| key);
         drop(value);
-        match decode(write(&self.handle, command, stamp, wait).await?.0)? {
+        match decode(write(&self.handle, command, place, wait).await?.0)? {
             KvReply::Put { revision } => Ok(PutResponse {
                 revision,
                 ..PutResponse::default()
@@ -91,13 +91,13 @@ impl KvService {
             in_session,
         } = request.into_inner();
         bounds::key(&key)?;
-        let stamp = bounds::stamp(in_session)?;
+        let place = bounds::place(in_session.as_ref())?;
         let command = KvCommand::Delete {
             key: &key,
             if_mod_revision,
         }
         .encode();
-        match decode(write(&self.handle, command, stamp, wait).await?.0)? {
+        match decode(write(&self.handle, command, place, wait).await?.0)? {
             KvReply::Delete { deleted, revision } => Ok(DeleteResponse {
                 deleted,
                 revision,

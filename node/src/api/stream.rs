@@ -74,11 +74,11 @@ impl WriteStream {
     fn submit_one(&self, submitted: &StreamedCommand) -> Result<(), ApiError> {
         let command = &submitted.command;
         bounds::command(command, self.handle.limits.command_bytes_max)?;
-        let stamp = bounds::stamp(submitted.in_session)?;
+        let place = bounds::place(submitted.in_session.as_ref())?;
         // A copy: what is kept must not hold on to the receive buffer.
         let command = Bytes::copy_from_slice(command);
         let reply = Reply::Streamed(submitted.id, self.reply_to.clone());
-        let input = write_input(command, stamp, reply);
+        let input = write_input(command, place, reply);
         self.handle.submit(input).map_err(ApiError::Write)
     }
 

@@ -23,9 +23,9 @@ pub(super) fn server_id(field: &'static str, text: &str) -> Result<ServerId, Api
 }
 
 /// An id that must be there.
-pub(super) fn cluster_id(text: &str) -> Result<ClusterId, ApiError> {
+pub(super) fn cluster_id(field: &'static str, text: &str) -> Result<ClusterId, ApiError> {
     match text.parse() {
-        Ok(ClusterId(0)) | Err(_) => Err(invalid("cluster_id", text, RIGHT_ID)),
+        Ok(ClusterId(0)) | Err(_) => Err(invalid(field, text, RIGHT_ID)),
         Ok(id) => Ok(id),
     }
 }

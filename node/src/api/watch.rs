@@ -82,7 +82,7 @@ impl Watch {
         }
         let mine = Some(cluster);
         if !cluster_id.is_empty() {
-            let asked = text::cluster_id(&cluster_id)?;
+            let asked = text::cluster_id("cluster_id", &cluster_id)?;
             if asked != cluster {
                 return Err(ApiError::WrongCluster { mine, asked });
             }

@@ -42,6 +42,8 @@ pub enum Input<R> {
     WriteInSession {
         /// The command; bounded by `api`.
         command: Bytes,
+        /// The cluster that the session is of.
+        cluster: ClusterId,
         /// Session and sequence.
         stamp: Stamp,
         /// Who asks.
@@ -54,6 +56,8 @@ pub enum Input<R> {
     },
     /// Close one; one that is not open is no error. Answer: `Done`.
     CloseSession {
+        /// The cluster that it is of.
+        cluster: ClusterId,
         /// Which.
         session: SessionId,
         /// Who asks.
@@ -224,7 +228,12 @@ pub enum Answer {
     /// Nothing more to say.
     Done,
     /// A session is open.
-    SessionOpened(SessionId),
+    SessionOpened {
+        /// In which cluster.
+        cluster: ClusterId,
+        /// Which.
+        session: SessionId,
+    },
     /// Client writes are accepted.
     Activated(Index),
     /// The membership holds.
@@ -306,6 +315,20 @@ pub enum Refusal {
          yet; look at the configuration in the status, or ask for the same change again to wait for it"
     )]
     ChangeUnfinished(Duration),
+    /// A session of another cluster: this one may have given the same id to another client.
+    #[error(
+        "session {} is of cluster {theirs}, and this server belongs to cluster {mine}: nothing was \
+         applied; open another session",
+        session.0
+    )]
+    SessionOf {
+        /// Which.
+        session: SessionId,
+        /// The cluster that it is of.
+        theirs: ClusterId,
+        /// This server's.
+        mine: ClusterId,
+    },
     /// A command of a session that was not applied this time.
     #[error("{0}")]
     Session(#[from] SessionRefusal),

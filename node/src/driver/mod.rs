@@ -243,11 +243,16 @@ impl<R> Driver<R> {
             Input::Write { command, reply } => self.write(&command, reply, outputs),
             Input::WriteInSession {
                 command,
+                cluster,
                 stamp,
                 reply,
-            } => self.write_in_session(&command, stamp, reply, outputs),
+            } => self.write_in_session(&command, cluster, stamp, reply, outputs),
             Input::OpenSession { reply } => self.open_session(reply, outputs),
-            Input::CloseSession { session, reply } => self.close_session(session, reply, outputs),
+            Input::CloseSession {
+                cluster,
+                session,
+                reply,
+            } => self.close_session(cluster, session, reply, outputs),
             Input::Read {
                 query,
                 mode,
@@ -397,7 +402,7 @@ impl<R> Driver<R> {
             {
                 let Some(reply) = reply else { continue };
                 let result = match applied.take_if(|applied| applied.id == id) {
-                    Some(applied) => applied.into_answer(),
+                    Some(applied) => applied.into_answer(self.cluster),
                     // Another entry took its place for ever.
                     None => Err(self.not_leader()),
                 };

@@ -5,10 +5,14 @@
 //! takes the largest. While there are sessions, the leader writes a clock entry four times in a ttl,
 //! and that is what makes them expire. Between two leaders time stands still, so a session may live
 //! longer than its ttl, and never shorter (but for a leader's clock that runs fast).
+//!
+//! A session id is unique in its cluster only, so every request names the cluster that its session is of.
+//! It is checked here, before the log, by whoever leads. The entry does not repeat it: it is only ever in
+//! the log of the cluster whose leader has checked it, because messages between servers name theirs.
 
 use std::time::Duration;
 
-use kontiki_raft::{Index, Role, Time};
+use kontiki_raft::{ClusterId, Index, Role, Time};
 
 use super::Driver;
 use super::interface::{Output, Refusal};
@@ -123,6 +127,7 @@ impl<R> Driver<R> {
     pub(super) fn write_in_session(
         &mut self,
         command: &[u8],
+        cluster: ClusterId,
         stamp: Stamp,
         reply: R,
         outputs: &mut Vec<Output<R>>,
@@ -132,7 +137,9 @@ impl<R> Driver<R> {
             stamp,
             command,
         };
-        let checked = self.check_write(command);
+        let checked = self
+            .check_session(cluster, stamp.session)
+            .and_then(|()| self.check_write(command));
         self.propose_for(checked, entry, reply, outputs);
     }
 
@@ -150,12 +157,30 @@ impl<R> Driver<R> {
 
     pub(super) fn close_session(
         &mut self,
+        cluster: ClusterId,
         session: SessionId,
         reply: R,
         outputs: &mut Vec<Output<R>>,
     ) {
-        let checked = self.check_activated();
+        let checked = self
+            .check_session(cluster, session)
+            .and_then(|()| self.check_activated());
         self.propose_for(checked, Control::CloseSession(session), reply, outputs);
+    }
+
+    /// Refuses a session of another cluster. Only a leader does: what a server left over from a former
+    /// cluster says must not make a client give up a session of the present one.
+    fn check_session(&self, theirs: ClusterId, session: SessionId) -> Result<(), Refusal> {
+        match self.cluster {
+            Some(mine) if self.raft.role() == Role::Leader && mine != theirs => {
+                Err(Refusal::SessionOf {
+                    session,
+                    theirs,
+                    mine,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Proposes an entry that a client waits for.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod lies;
+mod sessions;
 mod state_limit;
 mod world;
 

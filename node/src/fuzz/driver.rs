@@ -243,12 +243,14 @@ impl World {
                 reply: self.ask(),
             },
             step::WRITE_IN_SESSION => Input::WriteInSession {
+                cluster: CLUSTER,
                 stamp: speaker.stamp(),
                 command: Bytes::copy_from_slice(speaker.fields.bytes()),
                 reply: self.ask(),
             },
             step::OPEN_SESSION => Input::OpenSession { reply: self.ask() },
             step::CLOSE_SESSION => Input::CloseSession {
+                cluster: CLUSTER,
                 session: SessionId(speaker.index().0),
                 reply: self.ask(),
             },

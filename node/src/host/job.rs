@@ -1,7 +1,7 @@
 //! What is asked of a host, and what comes back.
 
 use bytes::Bytes;
-use kontiki_raft::{Index, LogId, Role, ServerId};
+use kontiki_raft::{ClusterId, Index, LogId, Role, ServerId};
 
 use super::{Digest, HostView, Quarantine, SessionId, SessionsStatus};
 use crate::driver::{Answer, Pieces, Refusal};
@@ -106,15 +106,18 @@ impl Applied {
         forgotten || matches!(&self.outcome, Outcome::Repeated { .. })
     }
 
-    /// For whoever waits for the entry.
-    pub fn into_answer(self) -> Result<Answer, Refusal> {
+    /// For whoever waits for the entry, at the leader of this cluster.
+    pub fn into_answer(self, cluster: Option<ClusterId>) -> Result<Answer, Refusal> {
         Ok(match self.outcome {
             Outcome::Reply(reply) => Answer::Written { reply, id: self.id },
             // The place of the first: that is where it was applied.
             Outcome::Repeated { reply, id } => Answer::Written { reply, id },
             Outcome::Refused(why) => return Err(why),
             Outcome::Activated(index) => Answer::Activated(index),
-            Outcome::SessionOpened(session) => Answer::SessionOpened(session),
+            Outcome::SessionOpened(session) => Answer::SessionOpened {
+                cluster: cluster.expect("a leader has a cluster"),
+                session,
+            },
             Outcome::Nothing => Answer::Done,
         })
     }

@@ -28,7 +28,7 @@ pub(super) enum Question {
         value: u64,
         padding: usize,
         /// Its place in a session, if it is in one.
-        stamp: Option<Stamp>,
+        stamp: Option<(ClusterId, Stamp)>,
     },
     OpenSession,
     Malformed,
@@ -219,12 +219,14 @@ fn input(question: Question, reply: u64) -> (Asked, Input<u64>) {
             let command = Bytes::from(register::write(key, value, padding));
             let input = match stamp {
                 None => Input::Write { command, reply },
-                Some(stamp) => Input::WriteInSession {
+                Some((cluster, stamp)) => Input::WriteInSession {
                     command,
+                    cluster,
                     stamp,
                     reply,
                 },
             };
+            let stamp = stamp.map(|(_, stamp)| stamp);
             (Asked::Write { key, value, stamp }, input)
         }
         Question::OpenSession => (administration, Input::OpenSession { reply }),

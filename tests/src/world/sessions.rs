@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kontiki_node::driver::{Answer, Refusal, SessionBounds};
 use kontiki_node::host::{SessionId, SessionRefusal, Stamp};
-use kontiki_raft::ServerId;
+use kontiki_raft::{ClusterId, ServerId};
 
 use super::World;
 use super::requests::{Asker, Question};
@@ -21,6 +21,8 @@ pub(super) struct Sessions {
 
 #[derive(Debug)]
 struct Session {
+    /// The cluster that it is of.
+    cluster: ClusterId,
     id: SessionId,
     /// Given out last.
     sequence: u64,
@@ -36,13 +38,14 @@ struct Unfinished {
 }
 
 impl Session {
-    fn stamp(&self, sequence: u64) -> Stamp {
+    fn stamp(&self, sequence: u64) -> (ClusterId, Stamp) {
         let oldest = self.unfinished.iter().map(|write| write.sequence).min();
-        Stamp {
+        let stamp = Stamp {
             session: self.id,
             sequence,
             acknowledged: oldest.unwrap_or(sequence) - 1,
-        }
+        };
+        (self.cluster, stamp)
     }
 
     fn question(&self, write: Unfinished) -> Question {
@@ -57,7 +60,12 @@ impl Session {
 
 impl Sessions {
     /// The place of a new write, if a session is open.
-    pub(super) fn begin(&mut self, key: u8, value: u64, padding: usize) -> Option<Stamp> {
+    pub(super) fn begin(
+        &mut self,
+        key: u8,
+        value: u64,
+        padding: usize,
+    ) -> Option<(ClusterId, Stamp)> {
         let session = self.current.as_mut()?;
         session.sequence += 1;
         let sequence = session.sequence;
@@ -133,23 +141,25 @@ impl World {
         let Some(sessions) = self.clients[client].sessions.as_mut() else {
             return;
         };
-        if let Ok(Answer::SessionOpened(id)) = result {
+        if let Ok(Answer::SessionOpened { cluster, session }) = result {
             sessions.current = Some(Session {
-                id: *id,
+                cluster: *cluster,
+                id: *session,
                 sequence: 0,
                 unfinished: Vec::new(),
             });
         }
         let (
             Question::Write {
-                stamp: Some(stamp), ..
+                stamp: Some((cluster, stamp)),
+                ..
             },
             Some(session),
         ) = (question, sessions.current.as_mut())
         else {
             return;
         };
-        if session.id != stamp.session {
+        if (session.cluster, session.id) != (*cluster, stamp.session) {
             return;
         }
         let mut finish = |name| {
@@ -165,6 +175,11 @@ impl World {
                 // What was asked for before may have been applied: unknown, for good.
                 sessions.current = None;
                 self.tally.add("session: expired");
+            }
+            Err(Refusal::SessionOf { .. }) => {
+                // Of a cluster that was lost: what was asked for before is unknown, for good.
+                sessions.current = None;
+                self.tally.add("session: of another cluster");
             }
             Err(Refusal::Session(SessionRefusal::WindowFull { .. })) => {
                 self.tally.add("session: window full");

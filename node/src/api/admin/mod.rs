@@ -62,7 +62,7 @@ impl AdminService {
         if asked.is_empty() {
             return Ok(());
         }
-        let (asked, mine) = (cluster_id(asked)?, self.handle.cluster());
+        let (asked, mine) = (cluster_id("cluster_id", asked)?, self.handle.cluster());
         match mine == Some(asked) {
             true => Ok(()),
             false => Err(ApiError::WrongCluster { mine, asked }),
@@ -85,7 +85,7 @@ impl AdminService {
     ) -> Answered<v1::BootstrapResponse> {
         let wait = self.patience(&request)?;
         let request = request.into_inner();
-        let cluster = cluster_id(&request.cluster_id)?;
+        let cluster = cluster_id("cluster_id", &request.cluster_id)?;
         let named = servers("voters", request.voters)?;
         let voters: Vec<_> = named.iter().map(|voter| voter.id).collect();
         if !voters.contains(&self.handle.server) {

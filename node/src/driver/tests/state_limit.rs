@@ -198,7 +198,7 @@ fn past_the_limit_what_grows_the_state_is_refused_and_all_else_goes_on() {
     });
     assert!(matches!(read, Ok(Answer::Read { .. })), "{read:?}");
     let opened = world.ask(|reply| Input::OpenSession { reply });
-    let Ok(Answer::SessionOpened(session)) = opened else {
+    let Ok(Answer::SessionOpened { session, .. }) = opened else {
         panic!("{opened:?}");
     };
     let stamped = |world: &mut World, session: SessionId, command: Bytes| {
@@ -209,6 +209,7 @@ fn past_the_limit_what_grows_the_state_is_refused_and_all_else_goes_on() {
         };
         world.ask(|reply| Input::WriteInSession {
             command,
+            cluster: ClusterId(7),
             stamp,
             reply,
         })
@@ -219,7 +220,11 @@ fn past_the_limit_what_grows_the_state_is_refused_and_all_else_goes_on() {
         "{refused:?}"
     );
     world
-        .ask(|reply| Input::CloseSession { session, reply })
+        .ask(|reply| Input::CloseSession {
+            cluster: ClusterId(7),
+            session,
+            reply,
+        })
         .expect("closed");
     world.start(2, Some(limit));
     world.add(2);

@@ -49,6 +49,7 @@ pub(in crate::fuzz) fn client() -> Seeds {
         session: 4,
         sequence: 1,
         acknowledged: 0,
+        cluster_id: CLUSTER.to_string(),
     });
     let command = KvCommand::Put {
         key: b"k",
@@ -109,7 +110,10 @@ pub(in crate::fuzz) fn client() -> Seeds {
                 call(
                     &CLIENT,
                     "CloseSession",
-                    &v1::CloseSessionRequest { session: 4 },
+                    &v1::CloseSessionRequest {
+                        session: 4,
+                        cluster_id: CLUSTER.to_string(),
+                    },
                 ),
             ),
         ]
