@@ -1,11 +1,12 @@
 //! What is not the operator's doing: its own restart changes nothing, and a StatefulSet that somebody
-//! scales by hand is put back (scenario S37).
+//! scales by hand is put back (scenario S37). In the end the whole cluster is lost (`total_loss`).
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::World;
 use crate::raft::{PATIENCE, Raft};
+use crate::total_loss;
 use crate::wait::until_ok;
 use crate::writers::Writers;
 
@@ -43,7 +44,8 @@ pub async fn run(world: &World) -> Result<()> {
     println!("  StatefulSet put back from 2 to 3, the lost server replaced");
 
     writers.stop().await;
-    writers.verify(3).await
+    writers.verify(3).await?;
+    total_loss::run(&raft).await
 }
 
 /// Pod UIDs with the number of restarts.

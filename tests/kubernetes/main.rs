@@ -20,6 +20,7 @@ mod operator;
 mod processes;
 mod raft;
 mod speed;
+mod total_loss;
 mod trigger_election;
 mod wait;
 mod writers;
