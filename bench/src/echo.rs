@@ -67,6 +67,8 @@ impl Kv for Echo {
             found: true,
             kv: Some(kv),
             revision: REVISION,
+            // As long as that of a cluster.
+            cluster_id: "00000000000c1057".to_owned(),
         }))
     }
 

@@ -19,6 +19,7 @@ use kontiki_proto::v1::{ReadRequest, ReadResponse, WriteRequest, WriteResponse};
 
 use crate::range::{Range, rest_after};
 use crate::read_mode::ReadMode;
+use crate::revision::Revision;
 use crate::router::{Kind, Port, Router};
 use crate::session::Sessions;
 use crate::watch::Watch;
@@ -92,20 +93,21 @@ impl Client {
     }
 
     /// As [`Client::put`], if the key was last written at this revision; 0: if it is not there.
-    /// Otherwise nothing is changed, and the answer has `mismatch` and the key as it is.
+    /// Otherwise nothing is changed, and the answer has `mismatch` and the key as it is. Give it the
+    /// answer to a get (`&got`) rather than a number: then no other cluster than that one takes it.
     ///
     /// After [`Error::Unknown`] the same call may be made again: of all copies at most one is done
     /// (for revision 0: as long as nobody deletes the key).
     ///
     /// # Errors
-    /// Any of [`Error`].
+    /// Any of [`Error`]; reason `WRONG_CLUSTER` if the revision is of another cluster.
     pub async fn put_if(
         &self,
         key: impl Into<Bytes>,
         value: impl Into<Bytes>,
-        if_mod_revision: u64,
+        at: impl Into<Revision>,
     ) -> Result<PutResponse, Error> {
-        self.send_put(key.into(), value.into(), Some(if_mod_revision))
+        self.send_put(key.into(), value.into(), Some(at.into()))
             .await
     }
 
@@ -113,15 +115,18 @@ impl Client {
         &self,
         key: Bytes,
         value: Bytes,
-        if_mod_revision: Option<u64>,
+        at: Option<Revision>,
     ) -> Result<PutResponse, Error> {
         let request = PutRequest {
             key: check_key(key)?,
             value,
-            if_mod_revision,
+            if_mod_revision: at.as_ref().map(|at| at.revision),
+            cluster_id: at
+                .as_ref()
+                .map_or_else(String::new, |at| at.cluster_id.clone()),
             in_session: None,
         };
-        self.send_write(Meant::by(if_mod_revision), |channel, in_session| {
+        self.send_write(Meant::by(at), |channel, in_session| {
             let request = PutRequest {
                 in_session,
                 ..request.clone()
@@ -147,22 +152,21 @@ impl Client {
     pub async fn delete_if(
         &self,
         key: impl Into<Bytes>,
-        if_mod_revision: u64,
+        at: impl Into<Revision>,
     ) -> Result<DeleteResponse, Error> {
-        self.send_delete(key.into(), Some(if_mod_revision)).await
+        self.send_delete(key.into(), Some(at.into())).await
     }
 
-    async fn send_delete(
-        &self,
-        key: Bytes,
-        if_mod_revision: Option<u64>,
-    ) -> Result<DeleteResponse, Error> {
+    async fn send_delete(&self, key: Bytes, at: Option<Revision>) -> Result<DeleteResponse, Error> {
         let request = DeleteRequest {
             key: check_key(key)?,
-            if_mod_revision,
+            if_mod_revision: at.as_ref().map(|at| at.revision),
+            cluster_id: at
+                .as_ref()
+                .map_or_else(String::new, |at| at.cluster_id.clone()),
             in_session: None,
         };
-        self.send_write(Meant::by(if_mod_revision), |channel, in_session| {
+        self.send_write(Meant::by(at), |channel, in_session| {
             let request = DeleteRequest {
                 in_session,
                 ..request.clone()

@@ -22,7 +22,7 @@ use crate::{Address, Error, Range, local_reason};
 pub struct Watch {
     router: Arc<Router>,
     range: Range,
-    /// As responses said; empty before the first.
+    /// As the caller or a response said; empty before that.
     cluster_id: String,
     /// `None`: whatever comes next, until a server has said where that is.
     complete: Option<u64>,
@@ -59,6 +59,15 @@ impl Watch {
             compacted: HashSet::new(),
             backoff: Backoff::new(),
         }
+    }
+
+    /// From a revision of this cluster, as an answer said it (`cluster_id`). Another cluster has other changes
+    /// at the same revisions: it refuses the watch (`WRONG_CLUSTER`). Without it the first server that
+    /// answers says which cluster is watched.
+    #[must_use]
+    pub fn in_cluster(mut self, cluster_id: impl Into<String>) -> Self {
+        self.cluster_id = cluster_id.into();
+        self
     }
 
     /// Complete through this revision, as far as is known: to go on in another process, watch from the

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Say, failed};
+use kontiki_client::proto::kv::kv_server::KvServer;
 use kontiki_client::proto::v1::data_server::{Data, DataServer};
 use kontiki_client::proto::v1::*;
 use kontiki_client::proto::{ERROR_DOMAIN, metadata};
@@ -58,11 +59,17 @@ impl Server {
     }
 
     async fn client(&self, options: Options) -> Client {
+        self.client_of(common::Server::default(), options).await
+    }
+
+    /// A client of this server that has `kv` beside it.
+    async fn client_of(&self, kv: common::Server, options: Options) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(DataServer::new(self.clone()))
+                .add_service(KvServer::new(kv))
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
         Client::with_options([address], options).unwrap()
@@ -363,4 +370,23 @@ async fn h1_a_session_of_a_cluster_that_is_gone_counts_as_closed() {
     client.close_session().await.unwrap();
     client.write("b").await.unwrap();
     assert_eq!(server.state().clusters, ["c1", "c2"]);
+}
+
+#[tokio::test]
+async fn h1_a_write_with_a_condition_is_not_carried_over_into_another_cluster() {
+    let (server, kv) = (Server::new([], None), common::Server::default());
+    let client = server.client_of(kv.clone(), options()).await;
+    client.write("a").await.unwrap();
+    kv.state.lock().unwrap().script = [WRONG_CLUSTER, Say::Ok].into();
+    server.state().cluster_id = "c2".to_owned();
+    // Revision 7 of the former cluster.
+    let error = client.put_if("k", "v", 7).await.unwrap_err();
+    assert_eq!(error.reason(), Some("WRONG_CLUSTER"), "{error}");
+    for named in ["c1", "c2"] {
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    assert_eq!(kv.state.lock().unwrap().puts.len(), 1, "and sent once");
+    // The next one is meant for the cluster that is there.
+    client.put_if("k", "v", 0).await.unwrap();
+    assert_eq!(client.cluster_change().expect("seen").present, "c2");
 }

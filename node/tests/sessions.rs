@@ -357,6 +357,7 @@ async fn a_stream_takes_writes_of_a_session_and_kv_does() {
             // Only the first time: sent again, it is answered and not judged anew.
             if_mod_revision: Some(0),
             in_session: Some(at(&session, 1, 0)),
+            ..Default::default()
         };
         let put = kv.put(request).await.expect("put").into_inner();
         assert_eq!((put.revision, put.mismatch), (1, false));
@@ -364,6 +365,7 @@ async fn a_stream_takes_writes_of_a_session_and_kv_does() {
             key: "k".into(),
             if_mod_revision: Some(1),
             in_session: Some(at(&session, 2, 0)),
+            ..Default::default()
         };
         let deleted = kv.delete(request).await.expect("deleted").into_inner();
         assert_eq!((deleted.deleted, deleted.revision), (true, 2));

@@ -324,6 +324,7 @@ mod tests {
                     found,
                     kv: Some(kv),
                     revision: 1,
+                    ..GetResponse::default()
                 }),
             )
         };

@@ -10,27 +10,28 @@ use super::Client;
 use crate::Error;
 use crate::backoff::Backoff;
 use crate::clusters::{ClusterChange, ClusterChanges, Clusters};
+use crate::revision::Revision;
 use crate::router::Kind;
 use crate::session::Place;
 
 /// Which cluster a write is meant for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meant {
     /// Whichever is there when it is applied.
     AnyCluster,
-    /// The one that it was begun in: it names a revision.
-    OneCluster,
+    /// The one that its revision is of; empty: the one that it is begun in.
+    OneCluster(String),
 }
 
 impl Meant {
-    pub(super) fn by(if_mod_revision: Option<u64>) -> Self {
-        if_mod_revision.map_or(Self::AnyCluster, |_| Self::OneCluster)
+    pub(super) fn by(at: Option<Revision>) -> Self {
+        at.map_or(Self::AnyCluster, |at| Self::OneCluster(at.cluster_id))
     }
 }
 
 impl Client {
     /// Sends a write in the session, or once if this client goes without.
-    pub(super) async fn send_write<T, F, Fut>(&self, meant: Meant, send: F) -> Result<T, Error>
+    pub(super) async fn send_write<T, F, Fut>(&self, mut meant: Meant, send: F) -> Result<T, Error>
     where
         F: Fn(Channel, Option<InSession>) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
@@ -43,12 +44,14 @@ impl Client {
         };
         let deadline = Instant::now() + self.router.options().timeout;
         let mut backoff = Backoff::new();
-        let mut begun_in: Option<String> = None;
         loop {
             let place = sessions.place(&self.router, deadline).await?;
-            let cluster_id = begun_in.get_or_insert_with(|| place.cluster_id().to_owned());
-            if meant == Meant::OneCluster && place.cluster_id() != cluster_id {
-                return Err(self.replaced(cluster_id, place.cluster_id()));
+            if let Meant::OneCluster(cluster_id) = &mut meant {
+                if cluster_id.is_empty() {
+                    place.cluster_id().clone_into(cluster_id);
+                } else if place.cluster_id() != cluster_id {
+                    return Err(self.replaced(cluster_id, place.cluster_id()));
+                }
             }
             let result = self
                 .router
@@ -85,8 +88,8 @@ impl Client {
         Error::Failed {
             reason: reason::WRONG_CLUSTER.to_owned(),
             message: format!(
-                "cluster {former} was replaced by cluster {present} while a write with a condition was \
-                 under way: revisions of the one mean nothing in the other; read the key anew"
+                "the condition is of cluster {former}, which was replaced by cluster {present}: revisions \
+                 of the one mean nothing in the other; read the key anew"
             ),
             endpoint: self.router.target().to_string(),
             attempts: 0,

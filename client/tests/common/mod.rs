@@ -172,6 +172,7 @@ impl Kv for Server {
             found: kv.is_some(),
             kv,
             revision: state.revision,
+            ..GetResponse::default()
         }))
     }
 
@@ -265,6 +266,7 @@ impl Kv for Server {
             kvs,
             continuation,
             revision: state.revision,
+            ..RangeResponse::default()
         }))
     }
 }

@@ -13,6 +13,7 @@ use super::bounds;
 use super::continuation::Continuation;
 use super::data::{data_patience, finish, read, write};
 use super::error::ApiError;
+use super::text;
 use super::watch::{self, Watch};
 use crate::driver::Refusal;
 use crate::handle::{Failure, Handle};
@@ -47,9 +48,11 @@ impl KvService {
             key,
             value,
             if_mod_revision,
+            cluster_id,
             in_session,
         } = request.into_inner();
         bounds::key(&key)?;
+        self.check_cluster(&cluster_id)?;
         let place = bounds::place(in_session.as_ref())?;
         let overhead = PUT_OVERHEAD + condition_overhead(if_mod_revision);
         let max = self.handle.limits.command_bytes_max;
@@ -88,9 +91,11 @@ impl KvService {
         let DeleteRequest {
             key,
             if_mod_revision,
+            cluster_id,
             in_session,
         } = request.into_inner();
         bounds::key(&key)?;
+        self.check_cluster(&cluster_id)?;
         let place = bounds::place(in_session.as_ref())?;
         let command = KvCommand::Delete {
             key: &key,
@@ -131,6 +136,7 @@ impl KvService {
                 found: record.is_some(),
                 kv: named(record, key),
                 revision,
+                cluster_id: self.cluster()?.to_string(),
             }),
             _ => Err(ApiError::BadAnswer("a get's")),
         }
@@ -174,6 +180,7 @@ impl KvService {
                     false => Continuation { next, end }.encode(self.cluster()?),
                 },
                 revision,
+                cluster_id: self.cluster()?.to_string(),
             }),
             _ => Err(ApiError::BadAnswer("a range's")),
         }
@@ -197,6 +204,22 @@ impl KvService {
         }
         let Continuation { next, end } = Continuation::decode(continuation, self.cluster()?)?;
         Ok((next, end))
+    }
+
+    /// A write may name the only cluster that it is meant for.
+    fn check_cluster(&self, asked: &str) -> Result<(), ApiError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let asked = text::cluster_id("cluster_id", asked)?;
+        match self.handle.cluster() {
+            Some(mine) if mine != asked => Err(ApiError::WrongCluster {
+                mine: Some(mine),
+                asked,
+            }),
+            // One that belongs to no cluster yet takes no write.
+            _ => Ok(()),
+        }
     }
 
     /// A server that belongs to no cluster yet cannot judge a token; another server can.

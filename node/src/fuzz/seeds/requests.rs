@@ -62,6 +62,7 @@ pub(in crate::fuzz) fn client() -> Seeds {
         key: "k".into(),
         value: "v".into(),
         if_mod_revision: None,
+        cluster_id: String::new(),
         in_session,
     };
     let repeated = call(&CLIENT, "Put", &put);
@@ -83,6 +84,7 @@ pub(in crate::fuzz) fn client() -> Seeds {
     let delete = kv::DeleteRequest {
         key: "k".into(),
         if_mod_revision: Some(1),
+        cluster_id: CLUSTER.to_string(),
         in_session: None,
     };
     let read = v1::ReadRequest {
