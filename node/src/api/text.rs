@@ -174,6 +174,10 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         machine_versions_min: *status.versions.start(),
         machine_versions_max: *status.versions.end(),
         quarantine: status.quarantine.clone().unwrap_or_default(),
+        bootstrap_conflict: status
+            .bootstrap_conflict
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         diverged: status.diverged.clone().unwrap_or_default(),
         receiving_snapshot_bytes: status.receiving.unwrap_or(0),
         snapshot_refusal: status.snapshot_refusal.clone().unwrap_or_default(),

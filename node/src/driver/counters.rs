@@ -5,6 +5,8 @@
 pub struct Counters {
     /// Dropped: from another cluster.
     pub dropped_wrong_cluster: u64,
+    /// Dropped: from a server of this cluster that began it with other initial voters.
+    pub dropped_wrong_origin: u64,
     /// Dropped: for another incarnation.
     pub dropped_wrong_server: u64,
     /// Dropped: a batch that does not decode, or whose checksum is wrong.

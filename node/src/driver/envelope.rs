@@ -37,6 +37,8 @@ pub struct HostReport {
     pub is_quarantined: bool,
     /// See [`kontiki_raft::Config::election_priority`].
     pub election_priority: u8,
+    /// Hash of the initial voters of its cluster; 0: it does not know. See `driver/origin`.
+    pub origin: u64,
 }
 
 /// How a connection to a peer ended.

@@ -28,6 +28,10 @@ impl<R> Driver<R> {
             self.counters.dropped_wrong_cluster += 1;
             return;
         }
+        if !self.origin.agrees(envelope.from, envelope.host.origin) {
+            self.counters.dropped_wrong_origin += 1;
+            return;
+        }
         let is_plausible = is_plausible(&envelope.message)
             && !self.acknowledges_too_much(envelope.from, &envelope.message);
         let entries = is_plausible.then(|| decode_batch(&envelope)).flatten();
@@ -36,6 +40,7 @@ impl<R> Driver<R> {
             return;
         };
         self.cluster = Some(envelope.cluster);
+        self.origin.learn(envelope.host.origin);
         self.hear(envelope.from, &envelope.host);
         if self.is_held_back(envelope.from, &envelope.message) {
             return;

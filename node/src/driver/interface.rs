@@ -342,7 +342,9 @@ pub enum Refusal {
     #[error("this is server {0}, which the request does not name")]
     WrongServer(ServerId),
     /// Bootstrapped before, otherwise.
-    #[error("this server already belongs to cluster {0}")]
+    #[error(
+        "this server already belongs to cluster {0}, which began with one list of initial voters"
+    )]
     AlreadyBootstrapped(ClusterId),
     /// A list of servers is empty or too long.
     #[error("{0}")]
@@ -467,6 +469,8 @@ pub struct Status {
     pub quarantine: Option<Quarantine>,
     /// It leads, and refuses writes because the servers' states differ and no majority agrees: where.
     pub diverged: Option<String>,
+    /// A server of this cluster that began it with other initial voters; the two take nothing from each other.
+    pub bootstrap_conflict: Option<ServerId>,
     /// What the last checkpoint that was hashed here came to.
     pub digest: Option<Digest>,
 }

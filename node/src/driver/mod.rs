@@ -5,7 +5,7 @@
 //! In memory mode what is appended counts as persistent at once.
 //!
 //! - `exchange` messages in and out; `serve` requests; `view` and `inspect` what others may see;
-//! - `entry` how an entry is encoded; `log` where the payloads are;
+//! - `entry` how an entry is encoded; `log` where the payloads are; `origin` which voters the cluster began with;
 //! - `requests` who waits for what; `reads` how fresh an answer is; `sessions` what a leader writes into entries of sessions;
 //! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
 //! - `state_bytes` what is held, and the limit of it;
@@ -25,6 +25,7 @@ mod incoming;
 mod inspect;
 mod interface;
 mod log;
+mod origin;
 mod outgoing;
 mod piece;
 mod queues;
@@ -53,6 +54,7 @@ use applier::Applier;
 use controls::Controls;
 use digests::Reports;
 use log::PayloadLog;
+use origin::Origin;
 use requests::{Asked, Requests};
 use samples::Samples;
 use sessions::SessionClock;
@@ -116,8 +118,7 @@ pub struct Driver<R> {
     dirty_read: bool,
     lease_reads: bool,
     cluster: Option<ClusterId>,
-    /// The initial voters, if it was this server that was told.
-    bootstrapped: Option<Vec<ServerId>>,
+    origin: Origin,
     /// The control entries in the log, committed or not.
     controls: Controls,
     known: Known,
@@ -166,7 +167,7 @@ impl<R> Driver<R> {
             dirty_read: config.dirty_read,
             lease_reads: config.lease_reads,
             cluster: None,
-            bootstrapped: None,
+            origin: Origin::default(),
             controls: Controls::default(),
             known: Known::default(),
             checkpoint: config.checkpoint,

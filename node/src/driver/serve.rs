@@ -30,16 +30,16 @@ impl<R> Driver<R> {
         if !voters.contains(&me) {
             return Err(Refusal::WrongServer(me));
         }
-        match (self.cluster, &self.bootstrapped) {
-            (Some(mine), _) if mine != cluster => return Err(Refusal::AlreadyBootstrapped(mine)),
-            (Some(mine), Some(told)) if *told != voters => {
-                return Err(Refusal::AlreadyBootstrapped(mine));
-            }
-            _ => {}
+        if let Some(mine) = self.cluster
+            && mine != cluster
+        {
+            return Err(Refusal::AlreadyBootstrapped(mine));
+        }
+        if !self.origin.is_told(&voters) {
+            return Err(Refusal::AlreadyBootstrapped(cluster));
         }
         self.cluster = Some(cluster);
-        let configuration = Configuration::of(voters.iter().copied());
-        self.bootstrapped = Some(voters);
+        let configuration = Configuration::of(voters);
         // A log that is not empty came from a leader of this very cluster: all is done.
         self.raft.bootstrap(self.now, configuration);
         self.follow_log(&Bytes::new());

@@ -404,6 +404,7 @@ impl<R> Driver<R> {
             digest,
             is_quarantined: self.applier.quarantine().is_some(),
             election_priority: self.raft.config().election_priority,
+            origin: self.origin.hash(),
         };
         outputs.push(Output::Send(Envelope {
             cluster: self.cluster.expect("a server that speaks has a cluster"),

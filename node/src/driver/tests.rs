@@ -2,6 +2,7 @@
 
 mod bounds;
 mod lies;
+mod origin;
 mod sessions;
 mod state_limit;
 mod world;

@@ -73,6 +73,7 @@ impl<R> Driver<R> {
             sessions: host.sessions,
             versions: self.applier.versions(),
             quarantine,
+            bootstrap_conflict: self.origin.conflict(),
             diverged: self.reports.diverged().cloned(),
             digest: host.digest,
         }

@@ -176,6 +176,7 @@ impl Speaker<'_, '_> {
                 digest,
                 is_quarantined: flags & 64 != 0,
                 election_priority: from.0 as u8,
+                origin: 0,
             },
         })
     }

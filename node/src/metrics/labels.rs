@@ -60,6 +60,8 @@ impl Method {
 pub enum Dropped {
     /// From another cluster.
     WrongCluster,
+    /// From a server of the cluster that began it with other initial voters.
+    WrongOrigin,
     /// For another incarnation.
     WrongServer,
     /// Does not decode.
@@ -76,8 +78,9 @@ pub enum Dropped {
     Backlog,
 }
 
-pub(super) const DROPPED: [(Dropped, &str); 8] = [
+pub(super) const DROPPED: [(Dropped, &str); 9] = [
     (Dropped::WrongCluster, "wrong_cluster"),
+    (Dropped::WrongOrigin, "wrong_origin"),
     (Dropped::WrongServer, "wrong_server"),
     (Dropped::Malformed, "malformed"),
     (Dropped::WrongSender, "wrong_sender"),

@@ -297,6 +297,11 @@ impl Metrics {
                 after.dropped_wrong_cluster,
             ),
             (
+                dropped(Dropped::WrongOrigin),
+                before.dropped_wrong_origin,
+                after.dropped_wrong_origin,
+            ),
+            (
                 dropped(Dropped::WrongServer),
                 before.dropped_wrong_server,
                 after.dropped_wrong_server,

@@ -87,6 +87,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         versions_max: host.versions.as_ref().map_or(0, |runs| *runs.end()),
         quarantined: host.is_quarantined,
         election_priority: host.election_priority.into(),
+        origin: host.origin,
     }
 }
 
@@ -134,6 +135,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         is_quarantined: message.quarantined,
         // What is above the highest is no priority of this protocol; it harms nobody.
         election_priority: u8::try_from(message.election_priority).unwrap_or(u8::MAX),
+        origin: message.origin,
     };
     let body = message.body.ok_or(Malformed("no body that is known"))?;
     let decoded = match body {
@@ -380,6 +382,7 @@ mod tests {
                 digest: None,
                 is_quarantined: true,
                 election_priority: 7,
+                origin: 11,
             },
         }
     }
