@@ -208,10 +208,12 @@ impl Bank {
     fn transfer(&mut self, from: &str, to: &str, amount: u64, fee: u64) -> Result<u64, Refusal> {
         let balance = self.existing(from)?;
         self.existing(to)?;
-        let needed = amount.saturating_add(fee);
-        if balance < needed {
+        // More than can be counted is more than any account holds.
+        let needed = amount.checked_add(fee);
+        let Some(needed) = needed.filter(|needed| *needed <= balance) else {
+            let needed = amount.saturating_add(fee);
             return Err(Refusal::Short { balance, needed });
-        }
+        };
         self.accounts.insert(from.to_owned(), balance - needed);
         *self.accounts.entry(to.to_owned()).or_default() += amount;
         if fee > 0 {

@@ -200,6 +200,24 @@ fn no_page_is_longer_than_the_longest() {
     assert_eq!(page.len(), PAGE_MAX);
 }
 
+#[test]
+fn a_fee_that_cannot_be_counted_makes_no_money() {
+    let all = u64::MAX;
+    let changes = [
+        open("ann"),
+        open("bob"),
+        mint("ann", all),
+        transfer("ann", "bob", all),
+    ];
+    let (bank, replies) = run(&changes, 3);
+    let short = Refusal::Short {
+        balance: all,
+        needed: all,
+    };
+    assert_eq!(replies[3], Reply::Refused(short));
+    assert_eq!(bank.audit().held, all);
+}
+
 /// Few accounts and amounts near each other and near the largest, so that they collide.
 fn any_change() -> impl Strategy<Value = Change> {
     let account = || prop::sample::select(vec!["a", "b", "c", "d"]);
