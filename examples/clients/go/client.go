@@ -96,7 +96,7 @@ func call[Q, A any](ctx context.Context, c *Client, write bool, request Q,
 			}
 			code := status.Code(err)
 			if code == codes.InvalidArgument || code == codes.Unimplemented ||
-				info.Reason == "WRONG_MACHINE" {
+				info.Reason == "WRONG_MACHINE" || info.Reason == "WRONG_CLUSTER" {
 				return none, failed // the same again would meet the same
 			}
 		}
@@ -129,12 +129,11 @@ func (c *Client) deadline() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), c.Timeout)
 }
 
-// Get answers with nil if there is no such key.
-func (c *Client) Get(key []byte) (*kv.KeyValue, error) {
+// Get answers without a KeyValue if there is no such key, and names the cluster that the revisions are of.
+func (c *Client) Get(key []byte) (*kv.GetResponse, error) {
 	ctx, cancel := c.deadline()
 	defer cancel()
-	answer, err := call(ctx, c, false, &kv.GetRequest{Key: key}, kv.KvClient.Get)
-	return answer.GetKv(), err
+	return call(ctx, c, false, &kv.GetRequest{Key: key}, kv.KvClient.Get)
 }
 
 // Put answers with the revision of the write. After ErrUnknown only the caller can tell what to do.
@@ -156,11 +155,11 @@ func (c *Client) Delete(key []byte) (bool, error) {
 // CompareAndSet stores if the key is at revision (0: absent), and answers with the new revision; if
 // the key is not there, with 0 and what is. An unknown outcome is found out by asking again: of all
 // copies at most one is done. For that nobody else may store this very value: put something unique
-// in it.
-func (c *Client) CompareAndSet(key, value []byte, revision uint64) (uint64, *kv.KeyValue, error) {
+// in it. The revision is of cluster, and another one refuses it; "" is whichever is there.
+func (c *Client) CompareAndSet(key, value []byte, revision uint64, cluster string) (uint64, *kv.KeyValue, error) {
 	ctx, cancel := c.deadline()
 	defer cancel()
-	request := &kv.PutRequest{Key: key, Value: value, IfModRevision: &revision}
+	request := &kv.PutRequest{Key: key, Value: value, IfModRevision: &revision, ClusterId: cluster}
 	var doubt error
 	for {
 		answer, err := call(ctx, c, true, request, kv.KvClient.Put)

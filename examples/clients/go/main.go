@@ -60,18 +60,18 @@ func run(client *Client, command string, arguments []string) (int, error) {
 		}
 		return 0, err
 	case "get1":
-		found, err := client.Get(key)
-		if err != nil || found == nil {
+		answer, err := client.Get(key)
+		if err != nil || !answer.Found {
 			return 3, err
 		}
-		fmt.Printf("%d %s\n", found.ModRevision, found.Value)
+		fmt.Printf("%d %s\n", answer.Kv.ModRevision, answer.Kv.Value)
 		return 0, nil
 	case "cas3":
 		wanted, err := strconv.ParseUint(text(2), 10, 64)
 		if err != nil {
 			return 2, err
 		}
-		revision, current, err := client.CompareAndSet(key, value, wanted)
+		revision, current, err := client.CompareAndSet(key, value, wanted, "")
 		switch {
 		case err != nil:
 			return 1, err
@@ -127,10 +127,11 @@ func increment(client *Client, key []byte) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		number, _, _ := strings.Cut(string(old.GetValue()), " ")
+		number, _, _ := strings.Cut(string(old.GetKv().GetValue()), " ")
 		count, _ := strconv.ParseUint(number, 10, 64) // absent: 0
 		value := fmt.Appendf(nil, "%d %s", count+1, rand.Text())
-		if revision, _, err := client.CompareAndSet(key, value, old.GetModRevision()); err != nil {
+		revision, _, err := client.CompareAndSet(key, value, old.GetKv().GetModRevision(), old.ClusterId)
+		if err != nil {
 			return 0, err
 		} else if revision != 0 {
 			return count + 1, nil

@@ -65,7 +65,7 @@ class Client:
                 if info.metadata.get("outcome") != "FAILED" and is_write(method):
                     self.go_to(random.choice(self.endpoints))
                     raise Unknown(text) from None  # never again: it could be applied twice
-                if status.code() in FINAL or info.reason == "WRONG_MACHINE":
+                if status.code() in FINAL or info.reason in ("WRONG_MACHINE", "WRONG_CLUSTER"):
                     raise error from None  # the same again would meet the same
             self.go_to(leader or random.choice(self.endpoints))
             time.sleep(random.uniform(0, pause))
@@ -73,9 +73,9 @@ class Client:
         raise error
 
     def get(self, key):
-        """The KeyValue, or None."""
+        """The KeyValue, or None; and the cluster that its revision is of."""
         answer = self.call("Get", kv_pb2.GetRequest(key=key))
-        return answer.kv if answer.found else None
+        return answer.kv if answer.found else None, answer.cluster_id
 
     def put(self, key, value):
         """The revision of the write. After Unknown only the caller can tell what to do."""
@@ -85,13 +85,15 @@ class Client:
         """Whether the key was there."""
         return self.call("Delete", kv_pb2.DeleteRequest(key=key)).deleted
 
-    def cas(self, key, value, revision):
+    def cas(self, key, value, revision, cluster_id=""):
         """Stores if the key is at `revision` (0: absent): (the new revision, None), or (None, the
         KeyValue that is there). An unknown outcome is found out by asking again: of all copies at
         most one is done. For that nobody else may store this value: put something unique in it.
+        The revision is of `cluster_id`, and another cluster refuses it; "": whichever is there.
         """
         deadline, doubt = time.monotonic() + self.timeout, None
-        request = kv_pb2.PutRequest(key=key, value=value, if_mod_revision=revision)
+        request = kv_pb2.PutRequest(
+            key=key, value=value, if_mod_revision=revision, cluster_id=cluster_id)
         while True:
             try:
                 answer = self.call("Put", request, deadline)
@@ -141,10 +143,10 @@ def error_info(error):
 def increment(client, key):
     """Adds 1 to a number by compare-and-set; raises Unknown if it may have been added."""
     while True:
-        old = client.get(key)
+        old, cluster_id = client.get(key)
         number = int(old.value.split()[0]) if old else 0
         value = f"{number + 1} {uuid.uuid4()}".encode()
-        if client.cas(key, value, old.mod_revision if old else 0)[0]:
+        if client.cas(key, value, old.mod_revision if old else 0, cluster_id)[0]:
             return number + 1
 
 
@@ -163,7 +165,7 @@ def main(endpoints, command, *arguments):
         case "put", key, value:
             print(client.put(key, value))
         case "get", key:
-            found = client.get(key)
+            found, _ = client.get(key)
             if not found:
                 return 3
             print(found.mod_revision, found.value.decode())
