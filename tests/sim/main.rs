@@ -1,8 +1,12 @@
 //! The simulator, briefly: `make sim` is its long form.
 
+use std::fs;
+use std::path::Path;
+
+use kontiki_tests::fault::Fault;
 use kontiki_tests::invariants::{Invariant, Ledger, Turn};
 use kontiki_tests::profile::{PROFILES, Profile};
-use kontiki_tests::script::Script;
+use kontiki_tests::script::{Deed, Ending, Script, Stimulus};
 use kontiki_tests::shrink::shrink;
 use kontiki_tests::simulation::{Observer, replay, run};
 
@@ -103,4 +107,64 @@ fn a_failure_is_made_small_and_its_script_fails_the_same_way() {
     assert_eq!(again.script(), shrunk.script);
     let name = again.violation.map(|violation| violation.invariant);
     assert_eq!(name, Some("nothing is cut off"));
+}
+
+/// What is wrong with a script of a former failure, if anything is.
+fn judge(text: &str) -> Result<(), String> {
+    let script = Script::parse(text)?;
+    if script.ending.is_none() {
+        return Err("it does not say how the run failed (`ends HASH INVARIANT`)".into());
+    }
+    let outcome = replay(&script, &Observer::default());
+    if let Some(violation) = outcome.violation {
+        return Err(format!("it fails again: {violation}"));
+    }
+    let is_done = |one: &&Stimulus| outcome.done.contains(one);
+    let all = script.stimuli.len();
+    match script.stimuli.iter().filter(is_done).count() {
+        done if done == all => Ok(()),
+        done => Err(format!(
+            "it no longer replays: {done} of its {all} lines still do anything, because the model draws \
+             otherwise than it did. Put the fault back and find the failure again, or delete the script \
+             (see CONTRIBUTING.md)"
+        )),
+    }
+}
+
+#[test]
+fn former_failures_stay_mended() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sim/scripts");
+    let mut wrong = Vec::new();
+    let mut judged = 0;
+    for entry in fs::read_dir(folder).expect("the folder of scripts is there") {
+        let path = entry.expect("readable").path();
+        let text = fs::read_to_string(&path).expect("a script is text");
+        judged += 1;
+        if let Err(why) = judge(&text) {
+            wrong.push(format!("{}: {why}", path.display()));
+        }
+    }
+    assert!(judged > 0, "no script was found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_script_that_no_longer_replays_says_so() {
+    let drawn = run(3, profile("default"), &Observer::default());
+    let mut script = drawn.script();
+    script.ending = Some(Ending {
+        hash: 0,
+        invariant: "nothing is cut off".into(),
+    });
+    assert_eq!(judge(&script.to_string()), Ok(()));
+    // Activation has not come yet, so a crash at the very beginning is not possible.
+    let mut early = script.stimuli[0];
+    early.at = 1_000;
+    early.deed = Deed::Fault(Fault::Crash);
+    script.stimuli.insert(0, early);
+    let why = judge(&script.to_string()).expect_err("a line does nothing");
+    assert!(why.contains("no longer replays"), "{why}");
+    script.ending = None;
+    let why = judge(&script.to_string()).expect_err("it does not say what failed");
+    assert!(why.contains("how the run failed"), "{why}");
 }

@@ -11,11 +11,11 @@ use crate::tally::Tally;
 /// Between two lines about how far it is.
 const SHOWN_EVERY: Duration = Duration::from_secs(5);
 
-/// Which seeds.
+/// Which seeds, of each of some profiles in rotation.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds {
     first: u64,
-    /// How many; `None`: until the deadline.
+    /// How many of each; `None`: until the deadline.
     count: Option<u64>,
     deadline: Option<Instant>,
 }
@@ -65,8 +65,10 @@ pub struct Batch {
 }
 
 /// Runs them; after a failure no further one is begun.
-pub fn run_all(profile: &'static Profile, seeds: &Seeds, jobs: u16) -> Batch {
-    let next = AtomicU64::new(seeds.first);
+///
+/// Panics if there is no profile.
+pub fn run_all(profiles: &[&'static Profile], seeds: &Seeds, jobs: u16) -> Batch {
+    let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -75,7 +77,9 @@ pub fn run_all(profile: &'static Profile, seeds: &Seeds, jobs: u16) -> Batch {
             scope.spawn(|| {
                 let sender = sender;
                 while !failed.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let number = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let profile = profiles[number % profiles.len()];
+                    let seed = seeds.first + (number / profiles.len()) as u64;
                     if !seeds.has(seed) {
                         break;
                     }

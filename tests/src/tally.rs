@@ -34,6 +34,12 @@ impl Tally {
         named.map(|(_, count)| count).sum()
     }
 
+    /// Everything whose name begins so, with how often.
+    pub fn named<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'static str, u64)> + 'a {
+        let all = self.counts.iter().map(|(name, count)| (*name, *count));
+        all.filter(move |(name, _)| name.starts_with(prefix))
+    }
+
     /// How many different things whose name begins so happened.
     pub fn kinds(&self, prefix: &str) -> usize {
         let names = self.counts.iter().filter(|(_, count)| **count > 0);

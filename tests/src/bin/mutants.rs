@@ -1,5 +1,6 @@
 //! `mutants`: applies each patch of `tests/mutants` to a copy of the tree, builds the simulator there
-//! and demands that it catches the broken code.
+//! and demands that it catches the broken code. A patch whose first line is `# profile: NAME` is for that
+//! profile; the others are for the default one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -7,9 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use kontiki_tests::profile::{PROFILES, Profile};
 
 /// Seeds within which a mutant must be caught.
 const SEEDS_MAX: u64 = 500;
+
+/// How a patch begins that names its profile.
+const PROFILE: &str = "# profile: ";
 
 /// What is shown of how one was caught, in characters.
 const LINE_MAX: usize = 150;
@@ -94,6 +99,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 
 /// How the simulator caught it.
 fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(patch).context("reading the patch")?;
+    let profile = profile_of(&text)?;
     copy_tree(root, scratch)?;
     let applied = Command::new("git")
         .args(["apply", "--whitespace=nowarn"])
@@ -127,7 +134,8 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
         );
     }
     let simulated = Command::new(binaries.join("debug/sim"))
-        .args(["--seeds", &SEEDS_MAX.to_string(), "--shrink-runs", "0"])
+        .args(["--profile", profile.name, "--shrink-runs", "0"])
+        .args(["--seeds", &SEEDS_MAX.to_string()])
         .output()
         .context("starting the simulator")?;
     let output = String::from_utf8_lossy(&simulated.stdout);
@@ -139,9 +147,43 @@ fn judge(root: &Path, scratch: &Path, target: &Path, patch: &Path) -> anyhow::Re
                 .chars()
                 .take(LINE_MAX)
                 .collect();
-            Ok(format!("caught {how}"))
+            let script = kept_script(root, patch, &binaries.join("debug/sim"))?;
+            Ok(format!("caught profile={} {how}{script}", profile.name))
         }
-        None => bail!("{SEEDS_MAX} seeds passed"),
+        None => bail!("{SEEDS_MAX} seeds of profile {} passed", profile.name),
+    }
+}
+
+/// Replays the kept script that has the name of the patch, if there is one: it must still fail.
+fn kept_script(root: &Path, patch: &Path, simulator: &Path) -> anyhow::Result<String> {
+    let name = patch.file_stem().context("a patch without a name")?;
+    let script = root.join("tests/sim/scripts").join(name);
+    let script = script.with_added_extension("txt");
+    if !script.is_file() {
+        return Ok(String::new());
+    }
+    let replayed = Command::new(simulator)
+        .arg("--script")
+        .arg(&script)
+        .output()
+        .context("starting the simulator")?;
+    let output = String::from_utf8_lossy(&replayed.stdout);
+    if !output.lines().any(|line| line.starts_with("FAILED seed=")) {
+        bail!("its script does not fail any more: {}", script.display());
+    }
+    let is_same = output.contains("bit for bit");
+    Ok(match is_same {
+        true => ", its script fails bit for bit".into(),
+        false => ", its script fails, otherwise than it did".into(),
+    })
+}
+
+/// The profile that the first line of a patch names, or the default one.
+fn profile_of(patch: &str) -> anyhow::Result<&'static Profile> {
+    let first = patch.lines().next().unwrap_or_default();
+    match first.strip_prefix(PROFILE) {
+        Some(name) => Profile::named(name).with_context(|| format!("there is no profile {name:?}")),
+        None => Ok(&PROFILES[0]),
     }
 }
 
@@ -178,4 +220,20 @@ fn copy_tree(root: &Path, scratch: &Path) -> anyhow::Result<()> {
         std::fs::write(&to, content).with_context(|| format!("writing {name}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_names_its_profile_in_its_first_line() {
+        let name = |patch| profile_of(patch).map(|profile| profile.name).ok();
+        assert_eq!(
+            name("# profile: churn\ndiff --git a/x b/x\n"),
+            Some("churn")
+        );
+        assert_eq!(name("diff --git a/x b/x\n"), Some("default"));
+        assert_eq!(name("# profile: none\n"), None);
+    }
 }

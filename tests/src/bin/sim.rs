@@ -1,5 +1,6 @@
 //! `sim`: runs seeds of the simulator and counts what happened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use kontiki_tests::profile::{PROFILES, Profile};
 use kontiki_tests::script::Script;
 use kontiki_tests::shrink::{RUNS_MAX, shrink};
 use kontiki_tests::simulation::{Observer, Outcome, replay, run};
+use kontiki_tests::tally::Tally;
 
 /// Runs the real driver and engine in a simulated world, seed by seed, and checks invariants after
 /// every turn. Exits with 1 if one does not hold, or if what the profile demands happened too rarely. A
@@ -33,7 +35,8 @@ struct Arguments {
     /// Mixture of faults.
     #[arg(long, default_value = PROFILES[0].name, value_parser = profile)]
     profile: &'static Profile,
-    /// Seconds for fresh seeds afterwards, from a first one that the system draws.
+    /// Seconds for fresh seeds in the end, from a first one that the system draws: of all profiles in
+    /// rotation if there are seeds of others, else of the one.
     #[arg(long, default_value_t = 0)]
     fresh: u64,
     /// Seeds of each other profile afterwards.
@@ -160,41 +163,101 @@ fn judge(outcome: &Outcome, arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// The fixed seeds, then as many fresh ones as there is time for, then some of every other profile.
+/// What was run so far, of all profiles.
+#[derive(Default)]
+struct Sum {
+    total: Tally,
+    done: u64,
+    seconds: f64,
+    profiles: BTreeSet<&'static str>,
+}
+
+/// The fixed seeds, then some of every other profile, then as many fresh ones of all profiles, in rotation,
+/// as there is time for; or fresh ones of the one profile, if no others are wanted.
 fn many(arguments: &Arguments) -> anyhow::Result<bool> {
     let profile = arguments.profile;
+    let mut sum = Sum::default();
     let fixed = Seeds::fixed(arguments.start, arguments.seeds);
-    if !report(profile, &fixed, arguments)? {
+    if !report(&[profile], &fixed, &mut sum, arguments)? {
         return Ok(false);
+    }
+    let mut profiles = vec![profile];
+    if arguments.others > 0 {
+        profiles.extend(PROFILES.iter().filter(|other| other.name != profile.name));
+    }
+    for other in &profiles[1..] {
+        let seeds = Seeds::fixed(1, arguments.others);
+        if !report(&[*other], &seeds, &mut sum, arguments)? {
+            return Ok(false);
+        }
     }
     if arguments.fresh > 0 {
         let first = rand::random::<u32>();
-        println!("fresh seeds of profile {}, from {first} on", profile.name);
+        println!("fresh seeds, from {first} on");
         let deadline = Instant::now() + Duration::from_secs(arguments.fresh);
-        if !report(profile, &Seeds::fresh(first.into(), deadline), arguments)? {
+        let seeds = Seeds::fresh(first.into(), deadline);
+        if !report(&profiles, &seeds, &mut sum, arguments)? {
             return Ok(false);
         }
     }
-    let others = PROFILES.iter().filter(|other| other.name != profile.name);
-    for other in others.filter(|_| arguments.others > 0) {
-        let seeds = Seeds::fixed(1, arguments.others);
-        if !report(other, &seeds, arguments)? {
-            return Ok(false);
-        }
+    if profiles.len() > 1 {
+        print_sum(&sum);
     }
     Ok(true)
 }
 
-/// Runs seeds, and says what happened.
-fn report(profile: &'static Profile, seeds: &Seeds, arguments: &Arguments) -> anyhow::Result<bool> {
+/// What happened in all of them.
+fn print_sum(sum: &Sum) {
+    for (title, prefix) in [
+        ("faults", "fault: "),
+        ("known deadlocks", "known deadlock: "),
+    ] {
+        println!("{title}, of all profiles:");
+        for (name, count) in sum.total.named(prefix) {
+            println!("  {name:<78}{count:>10}");
+        }
+    }
+    println!(
+        "{} seeds of {} profiles in {:.0} s, {:.0} a minute: {} operations of clients, {} faults of {} \
+         kinds, {} states seen, {} known deadlocks, no violation",
+        sum.done,
+        sum.profiles.len(),
+        sum.seconds,
+        sum.done as f64 / sum.seconds * 60.0,
+        sum.total.count("client: operation"),
+        sum.total.sum("fault: "),
+        sum.total.kinds("fault: "),
+        sum.total.kinds("state: "),
+        sum.total.sum("known deadlock: "),
+    );
+}
+
+/// Runs seeds of some profiles in rotation, and says what happened.
+fn report(
+    profiles: &[&'static Profile],
+    seeds: &Seeds,
+    sum: &mut Sum,
+    arguments: &Arguments,
+) -> anyhow::Result<bool> {
     let started = Instant::now();
     let Batch {
         total,
         first_failure,
         done,
-    } = run_all(profile, seeds, arguments.jobs);
+    } = run_all(profiles, seeds, arguments.jobs);
     let seconds = started.elapsed().as_secs_f64();
     let rate = done as f64 / seconds * 60.0;
+    let [profile] = profiles else {
+        println!("{done} seeds of all profiles in {seconds:.1} s, {rate:.0} a minute");
+        return conclude(
+            first_failure,
+            profiles,
+            seconds,
+            (total, done),
+            sum,
+            arguments,
+        );
+    };
     if seeds.is_fixed() && profile.is_default() {
         print!("{total}");
     }
@@ -207,18 +270,44 @@ fn report(profile: &'static Profile, seeds: &Seeds, arguments: &Arguments) -> an
         total.kinds("fault: "),
         total.kinds("state: "),
     );
+    if first_failure.is_none() {
+        let demands = profile.demands(done).into_iter();
+        let missed: Vec<String> = demands
+            .filter(|(name, wanted)| total.count(name) < *wanted)
+            .map(|(name, wanted)| format!("  {name}: {} of {wanted}", total.count(name)))
+            .collect();
+        if !missed.is_empty() {
+            println!("FAILED: too rare:\n{}", missed.join("\n"));
+            return Ok(false);
+        }
+    }
+    conclude(
+        first_failure,
+        profiles,
+        seconds,
+        (total, done),
+        sum,
+        arguments,
+    )
+}
+
+/// Judges a failure, or adds what happened to the sum.
+fn conclude(
+    first_failure: Option<Outcome>,
+    profiles: &[&'static Profile],
+    seconds: f64,
+    (total, done): (Tally, u64),
+    sum: &mut Sum,
+    arguments: &Arguments,
+) -> anyhow::Result<bool> {
     if let Some(outcome) = first_failure {
         return judge(&outcome, arguments);
     }
-    let demands = profile.demands(done).into_iter();
-    let missed: Vec<String> = demands
-        .filter(|(name, wanted)| total.count(name) < *wanted)
-        .map(|(name, wanted)| format!("  {name}: {} of {wanted}", total.count(name)))
-        .collect();
-    if !missed.is_empty() {
-        println!("FAILED: too rare:\n{}", missed.join("\n"));
-        return Ok(false);
-    }
     println!("no violation");
+    sum.total.absorb(&total);
+    sum.done += done;
+    sum.seconds += seconds;
+    sum.profiles
+        .extend(profiles.iter().map(|profile| profile.name));
     Ok(true)
 }
