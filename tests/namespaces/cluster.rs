@@ -28,6 +28,9 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at the same condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Unless it is configured.
+pub const DEFAULT_ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(2);
+
 /// Defaults, but for the time after which a write's outcome is called unknown...
 const CONFIG: &str = "limits:\n  writeTimeoutMilliseconds: 2500\n";
 /// ...in some clusters for reads under a lease...
@@ -73,7 +76,6 @@ impl Kind {
 pub struct Cluster {
     nodes: BTreeMap<usize, Node>,
     kind: Kind,
-    config: String,
     logs: PathBuf,
     /// Last, so that it goes after the nodes.
     pub network: Network,
@@ -119,7 +121,6 @@ impl Cluster {
             network,
             nodes: BTreeMap::new(),
             kind,
-            config: kind.config(),
             logs: logs.to_owned(),
         };
         for place in 0..kind.size {
@@ -162,7 +163,7 @@ impl Cluster {
         let namespace = format!("--net={}", network::namespace_file(place));
         let launch = Launch {
             name: &name,
-            config: &self.config,
+            config: &self.kind.config(),
             within: &["nsenter", &namespace],
             flags: &flags,
         };

@@ -20,6 +20,7 @@ mod load;
 mod membership;
 mod mixed;
 mod network;
+mod partial;
 mod partition;
 mod pause;
 mod proxy;
@@ -105,6 +106,8 @@ const SCENARIOS: &[Scenario] = &[
     },
     scenario("partition-reset", |w| Box::pin(partition::reset(w))),
     scenario("partition-one-way", |w| Box::pin(partition::one_way(w))),
+    scenario("partial", |w| Box::pin(partial::both_ways(w))),
+    scenario("partial-one-way", |w| Box::pin(partial::one_way(w))),
     scenario("link-flapping", |w| Box::pin(link::flapping(w))),
     scenario("link-slow", |w| Box::pin(link::slow(w))),
     Scenario {

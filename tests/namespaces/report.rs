@@ -44,6 +44,19 @@ pub fn longest_outage(acknowledged: &[Moment], notes: &[Note]) -> Outage {
     }
 }
 
+/// The longest time without an acknowledged write between two moments.
+pub fn longest_gap(acknowledged: &[Moment], from: Moment, until: Moment) -> Duration {
+    let within = acknowledged.iter().copied();
+    let within = within.filter(|at| (from..until).contains(at));
+    let mut gap = Duration::ZERO;
+    let mut last = from;
+    for at in within.chain([until]) {
+        gap = gap.max(between(last, at));
+        last = at;
+    }
+    gap
+}
+
 /// A line of the table.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -90,6 +90,12 @@ impl World {
         }
     }
 
+    /// The largest of something that was measured.
+    pub fn worst(&mut self, what: &'static str, measured: u64) {
+        let worst = self.evidence.entry(what).or_insert(0);
+        *worst = measured.max(*worst);
+    }
+
     /// A server that does not lead.
     pub fn follower_of(&mut self, leader: usize) -> Result<usize> {
         let others = self.cluster.others(&[leader]);
