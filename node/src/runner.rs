@@ -2,6 +2,7 @@
 //! one thread, so that no step of a write crosses a thread.
 
 mod away;
+mod tick;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,12 +23,11 @@ use crate::api::{AdminService, DataService, KvService, probes};
 use crate::bootstrap::bootstrap;
 use crate::clock;
 use crate::config::Config;
-use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Status};
+use crate::driver::{Answer, Counters, Driver, Input, Output, Stage, Standing, Warning};
 use crate::effects::EffectThread;
 use crate::ending::Ending;
 use crate::handle::{Failure, Handle, HandleParts, Reply};
 use crate::host::{Done, Worker};
-use crate::introduce::introduce;
 use crate::listen::{ClientPort, PeerPort, Serving, Transport, serve};
 use crate::machine::{StateMachine, StopReason};
 use crate::metrics::Metrics;
@@ -147,6 +147,7 @@ impl Node {
                 counted: Counters::default(),
                 described: config.log.debug.then(Described::default),
                 introduced: (Term(0), Index(0)),
+                warned: Vec::new(),
                 inputs: Vec::new(),
                 outputs: Vec::new(),
                 handle: handle.clone(),
@@ -327,6 +328,8 @@ struct Loop {
     described: Option<Described>,
     /// The configuration whose servers this one, as leader of a term, has introduced to each other.
     introduced: (Term, Index),
+    /// What was warned of last.
+    warned: Vec<Warning>,
     /// A voter that is silent for longer counts as dead in metrics.
     silent: Duration,
     inputs: Vec<Input<Reply>>,
@@ -447,45 +450,6 @@ impl Loop {
             }
         }
         has_written
-    }
-
-    fn tick(&mut self, now: Time) {
-        let status: Status = self.driver.status();
-        if let Some(cluster) = status.cluster
-            && self.handle.cluster.swap(cluster.0, Relaxed) != cluster.0
-        {
-            tracing::info!(%cluster, "belongs to a cluster");
-        }
-        self.handle.set_ready(status.ready);
-        self.handle
-            .watching
-            .set_quarantine(status.quarantine.as_ref());
-        self.links
-            .keep(&status.configuration.configuration.servers(), now);
-        self.introduce(&status);
-        let metrics = &self.handle.metrics;
-        metrics.observe(&status, now, self.silent);
-        metrics.observe_watches(&self.handle.watching);
-        let counted = *self.driver.counters();
-        metrics.add_counters(&self.counted, &counted);
-        self.counted = counted;
-        self.driver
-            .drain_samples(|stage, gap| metrics.observe_stage(stage, gap));
-    }
-
-    /// A leader introduces the servers of every new configuration to each other.
-    fn introduce(&mut self, status: &Status) {
-        let configuration = &status.configuration;
-        let now = (status.standing.term, configuration.index);
-        if status.standing.role != Role::Leader || self.introduced == now {
-            return;
-        }
-        self.introduced = now;
-        let book = &self.handle.book;
-        let servers = configuration.configuration.servers();
-        let servers: Vec<_> = servers.into_iter().map(|id| book.find(id)).collect();
-        let handle = self.handle.clone();
-        tokio::spawn(async move { introduce(&handle, &servers).await });
     }
 }
 

@@ -44,6 +44,7 @@ impl Pair {
                 change_wait_max: Duration::from_secs(60),
                 unapplied_bytes_max: 1 << 20,
                 state_bytes_max: None,
+                command_bytes_max: 1 << 20,
                 dirty_read: true,
                 lease_reads: false,
                 snapshots: SnapshotSettings::default(),

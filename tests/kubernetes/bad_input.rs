@@ -94,7 +94,7 @@ fn refused_when_new() -> Vec<Case> {
             "election timeout not above the heartbeat",
             "/spec/raft",
             json!({"heartbeatMilliseconds": 200, "electionTimeoutMilliseconds": 200}),
-            "raft.electionTimeoutMilliseconds must be above raft.heartbeatMilliseconds",
+            "raft.electionTimeoutMilliseconds must be at least twice raft.heartbeatMilliseconds",
         ),
         case(
             "a typo",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use kontiki_client::proto::v1::{
     AddServerRequest, Configuration, RemoveServerRequest, ReplaceServerRequest, Role, Server,
-    StateBytes, StatusResponse, TransferLeadershipRequest, TriggerElectionRequest,
+    StatusResponse, TransferLeadershipRequest, TriggerElectionRequest,
 };
 use kontiki_client::{Address, Admin, Error, Member, Members};
 
@@ -16,11 +16,7 @@ use super::arguments::{
 use super::failure::Failure;
 use super::shown::{Shown, table};
 
-type Statuses = Vec<(Address, Result<StatusResponse, Error>)>;
-
-pub async fn status(admin: &Admin) -> Result<Shown, Failure> {
-    Ok(show_status(admin.status().await))
-}
+pub(super) type Statuses = Vec<(Address, Result<StatusResponse, Error>)>;
 
 pub async fn members(admin: &Admin) -> Result<Shown, Failure> {
     Ok(show_members(&admin.members().await?))
@@ -133,113 +129,6 @@ fn server(new: NewServer) -> Result<Server, Failure> {
         node: new.node,
         peer_address: peer.to_string(),
         client_address: client.to_string(),
-    })
-}
-
-fn show_status(statuses: Statuses) -> Shown {
-    let mut rows = Vec::new();
-    let mut values = Vec::new();
-    let mut answered = false;
-    for (endpoint, status) in statuses {
-        match status {
-            Ok(status) => {
-                answered = true;
-                rows.push(status_row(&endpoint, &status));
-                values.push(status_value(&endpoint, &status));
-            }
-            Err(error) => {
-                let mut row: [String; 9] = Default::default();
-                row[0] = endpoint.to_string();
-                row[8] = error.to_string();
-                rows.push(row);
-                values.push(json!({ "endpoint": endpoint.as_str(), "error": error.to_string() }));
-            }
-        }
-    }
-    let header = [
-        "ENDPOINT", "SERVER", "NODE", "ROLE", "TERM", "COMMIT", "APPLIED", "READY", "ERROR",
-    ];
-    let mut shown = Shown::new(json!({ "servers": values }), table(header, rows));
-    if !answered {
-        shown.verdict = Some(Failure::Local {
-            message: "none of --admin-endpoints answered; give peer ports (7401) that listen"
-                .to_owned(),
-        });
-    }
-    shown
-}
-
-fn status_row(endpoint: &Address, status: &StatusResponse) -> [String; 9] {
-    let node = status.server.as_ref().map_or("", |server| &server.node);
-    [
-        endpoint.to_string(),
-        own_id(status).to_owned(),
-        node.to_owned(),
-        role(status).to_owned(),
-        status.term.to_string(),
-        status.commit_index.to_string(),
-        status.applied_index.to_string(),
-        if status.ready { "yes" } else { "no" }.to_owned(),
-        String::new(),
-    ]
-}
-
-pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value {
-    let progress: Vec<Value> = status
-        .progress
-        .iter()
-        .map(|progress| {
-            json!({
-                "server_id": progress.server_id,
-                "matched": progress.matched,
-                "last_heard_ms": progress.heard.then_some(progress.last_heard_ms),
-                "reachable": progress.reachable,
-                "stalled": progress.stalled,
-                "needs_snapshot": progress.needs_snapshot,
-                "snapshot_index": progress.snapshot_index,
-                "snapshot_bytes": progress.snapshot_bytes,
-            })
-        })
-        .collect();
-    json!({
-        "endpoint": endpoint.as_str(),
-        "cluster_id": status.cluster_id,
-        "server": server_value(&status.server.clone().unwrap_or_default()),
-        "role": role(status),
-        "term": status.term,
-        "leader": status.leader.as_ref().map(server_value),
-        "first_index": status.first_index,
-        "last_index": status.last_index,
-        "last_term": status.last_term,
-        "commit_index": status.commit_index,
-        "applied_index": status.applied_index,
-        "configuration": status.configuration.as_ref().map(configuration_value),
-        "progress": progress,
-        "activated": status.activated,
-        "ready": status.ready,
-        "serving": status.serving,
-        "transferring": status.transferring,
-        "term_committed": status.term_committed,
-        "min_majority": status.min_majority,
-        "election_priority": status.election_priority,
-        "machine": status.machine,
-        "version": status.version,
-        "receiving_snapshot_bytes": status.receiving_snapshot_bytes,
-        "snapshot_refusal": status.snapshot_refusal,
-        "log_bytes": status.log_bytes,
-        "state_bytes": status.state_bytes.as_ref().map(state_bytes_value),
-        "state_bytes_max": status.state_bytes_max,
-    })
-}
-
-fn state_bytes_value(held: &StateBytes) -> Value {
-    json!({
-        "machine": held.machine,
-        "sessions": held.sessions,
-        "log": held.log,
-        "appends": held.appends,
-        "sending": held.sending,
-        "receiving": held.receiving,
     })
 }
 
@@ -382,7 +271,7 @@ pub(super) fn role(status: &StatusResponse) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cli::shown::Output;
     use kontiki_client::proto::v1::{Learner, Progress};
@@ -396,7 +285,7 @@ mod tests {
         }
     }
 
-    fn leader_status() -> StatusResponse {
+    pub(crate) fn leader_status() -> StatusResponse {
         StatusResponse {
             cluster_id: "00000000000000cc".to_owned(),
             server: Some(at(1)),
@@ -444,54 +333,5 @@ SERVER            NODE    ROLE            MATCHED  HEARD      PEER ADDRESS   CLI
 0000000000000003          learner (join)  -        -
 ";
         assert_eq!(text, golden);
-    }
-
-    #[test]
-    fn status_as_a_table_and_as_json() {
-        let refused = Error::Failed {
-            reason: "UNREACHABLE".to_owned(),
-            message: "cannot connect".to_owned(),
-            endpoint: "b:1".to_owned(),
-            attempts: 1,
-        };
-        let statuses = vec![
-            ("a:1".parse().unwrap(), Ok(leader_status())),
-            ("b:1".parse().unwrap(), Err(refused)),
-        ];
-        let shown = show_status(statuses);
-        assert!(shown.verdict.is_none());
-        let text = String::from_utf8(shown.render(Output::Table)).unwrap();
-        assert!(
-            text.contains("a:1       0000000000000001  demo-1  leader  3     41      40       yes")
-        );
-        assert!(text.contains("failed (UNREACHABLE) at b:1"), "{text}");
-        let json: Value = serde_json::from_slice(&shown.render(Output::Json)).unwrap();
-        assert_eq!(
-            json["servers"][0]["server"]["server_id"],
-            "0000000000000001"
-        );
-        assert_eq!(
-            json["servers"][0]["configuration"]["learners"][0]["replaces"],
-            Value::Null
-        );
-        assert!(
-            json["servers"][1]["error"]
-                .as_str()
-                .unwrap()
-                .contains("UNREACHABLE")
-        );
-        let yaml = shown.render(Output::Yaml);
-        let same: Value = serde_yaml::from_slice(&yaml).unwrap();
-        assert_eq!(same, json);
-    }
-
-    #[test]
-    fn nobody_answering_is_a_failure() {
-        let refused = Error::Unknown {
-            message: "x".to_owned(),
-            endpoint: "b:1".to_owned(),
-        };
-        let shown = show_status(vec![("b:1".parse().unwrap(), Err(refused))]);
-        assert_eq!(shown.verdict.unwrap().status(), 1);
     }
 }

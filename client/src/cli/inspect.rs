@@ -8,11 +8,12 @@ use kontiki_client::proto::v1::{
     EntryKind, InspectRequest, InspectResponse, LogEntry, StopServerRequest,
 };
 
-use super::admin::{chosen, configuration_value, own_id, role, server_value, status_value};
+use super::admin::{chosen, configuration_value, own_id, role, server_value};
 use super::arguments::{Inspect, StopServer};
 use super::bytes::{escape, set};
 use super::failure::Failure;
 use super::shown::{Shown, table};
+use super::status::status_value;
 
 pub async fn inspect(admin: &Admin, asked: Inspect) -> Result<Shown, Failure> {
     let endpoint = chosen(admin, asked.server.as_deref(), "is to be inspected").await?;

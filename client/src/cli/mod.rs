@@ -9,6 +9,7 @@ mod inspect;
 mod kv;
 mod load;
 mod shown;
+mod status;
 mod watch;
 
 use std::io::{self, Write};
@@ -62,7 +63,7 @@ async fn answer(arguments: Arguments) -> Result<Shown, Failure> {
         Command::Watch(watch) => watch::run(&client()?, watch, arguments.output).await,
         Command::Write(write) => kv::write(&writer(write.once)?, write).await,
         Command::Read(read) => kv::read(&client()?, read).await,
-        Command::Status => admin::status(&admin()?).await,
+        Command::Status => status::status(&admin()?).await,
         Command::Members => admin::members(&admin()?).await,
         Command::AddServer(add) => admin::add_server(&admin()?, add).await,
         Command::RemoveServer(remove) => admin::remove_server(&admin()?, remove).await,

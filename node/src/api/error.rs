@@ -236,6 +236,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::Promised(_) => (FailedPrecondition, reason::PROMISED),
         Refusal::QueueFull { .. } => (ResourceExhausted, reason::QUEUE_FULL),
         Refusal::StateLimit { .. } => (ResourceExhausted, reason::STATE_LIMIT),
+        Refusal::CommandTooLarge { .. } => (InvalidArgument, reason::TOO_LARGE),
         Refusal::NotActivated => (FailedPrecondition, reason::NOT_ACTIVATED),
         Refusal::NotAMember => (FailedPrecondition, reason::NOT_A_MEMBER),
         Refusal::RefusedByMachine(_) => (InvalidArgument, reason::REFUSED_BY_MACHINE),

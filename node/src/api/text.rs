@@ -8,7 +8,9 @@ use super::error::ApiError;
 use crate::address_book::{AddressBook, ServerRef};
 use crate::clock;
 use crate::config::is_address;
-use crate::driver::{ConfigurationStatus, Inspection, LogEntry, PeerStatus, StateBytes, Status};
+use crate::driver::{
+    ConfigurationStatus, Inspection, LogEntry, PeerStatus, Settings, StateBytes, Status, Warning,
+};
 
 /// Bytes of the name of a node.
 const NAME_BYTES_MAX: usize = 253;
@@ -184,7 +186,45 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         log_bytes: status.log_bytes as u64,
         state_bytes: Some(wire_state_bytes(&status.state_bytes)),
         state_bytes_max: status.state_bytes_max.unwrap_or(0),
+        settings: Some(wire_settings(&status.settings)),
+        settings_warnings: wire_warnings(&status.warnings, book),
+        round_trip_microseconds: status.round_trip.map_or(0, |took| took.as_micros() as u64),
     }
+}
+
+fn wire_settings(settings: &Settings) -> v1::Settings {
+    let Settings {
+        heartbeat,
+        election_timeout_min,
+        election_timeout_max,
+        min_majority,
+        election_priority,
+        lease_reads,
+        uncommitted_bytes_max,
+        command_bytes_max,
+        state_bytes_max,
+        snapshot_bytes_max,
+    } = *settings;
+    v1::Settings {
+        heartbeat_milliseconds: heartbeat.as_millis() as u64,
+        election_timeout_milliseconds: election_timeout_min.as_millis() as u64,
+        election_timeout_max_milliseconds: election_timeout_max.as_millis() as u64,
+        min_majority,
+        election_priority: election_priority.into(),
+        lease_reads,
+        uncommitted_bytes_max,
+        command_bytes_max,
+        state_bytes_max: state_bytes_max.unwrap_or(0),
+        snapshot_bytes_max,
+    }
+}
+
+fn wire_warnings(warnings: &[Warning], book: &AddressBook) -> Vec<v1::SettingsWarning> {
+    let warnings = warnings.iter().map(|warning| v1::SettingsWarning {
+        reason: warning.reason.name().into(),
+        message: warning.describe(|server| book.find(server).to_string()),
+    });
+    warnings.collect()
 }
 
 fn wire_state_bytes(held: &StateBytes) -> v1::StateBytes {

@@ -119,12 +119,13 @@ impl Config {
             2,
             600_000,
         )?;
+        let least = raft.election_timeout_min_milliseconds();
         source.require(
-            raft.election_timeout_milliseconds > raft.heartbeat_milliseconds,
+            raft.election_timeout_milliseconds >= least,
             "raft.electionTimeoutMilliseconds",
             &raft.election_timeout_milliseconds.to_string(),
             &format!(
-                "above raft.heartbeatMilliseconds ({}); ten times that is usual",
+                "{least} at least, twice raft.heartbeatMilliseconds ({}); ten times that is usual",
                 raft.heartbeat_milliseconds
             ),
         )?;
@@ -325,7 +326,22 @@ impl Config {
         ] {
             source.range(field, value.unwrap_or(least), least, 1 << 44)?;
         }
-        Ok(())
+        if let (Some(state), Some(memory)) = (limits.state_bytes_max, limits.memory_bytes) {
+            source.require(
+                state <= memory,
+                "limits.stateBytesMax",
+                &state.to_string(),
+                &format!("at most limits.memoryBytes ({memory}); 40 % of that is usual"),
+            )?;
+        }
+        // Four commands may wait to enter a turn, whatever the state limit is.
+        let command_max = limits.state_limit().map_or(u64::MAX, |limit| limit / 4);
+        source.require(
+            limits.command_bytes_max as u64 <= command_max,
+            "limits.commandBytesMax",
+            &limits.command_bytes_max.to_string(),
+            &format!("at most {command_max}, a quarter of the state limit"),
+        )
     }
 }
 

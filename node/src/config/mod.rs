@@ -130,7 +130,7 @@ impl MachineKind {
 pub struct RaftSettings {
     /// Interval of the leader's heartbeats. Default 100.
     pub heartbeat_milliseconds: u64,
-    /// Shortest election timeout, above the heartbeat. Default 1000.
+    /// Shortest election timeout, twice the heartbeat at least. Default 1000.
     pub election_timeout_milliseconds: u64,
     /// Longest election timeout, not below the shortest: each is drawn between the two. Default:
     /// twice the shortest.
@@ -148,6 +148,14 @@ pub struct RaftSettings {
     /// at most 2 %, and voters wait for up to five heartbeats before they elect another leader.
     /// Default false.
     pub lease_reads: bool,
+}
+
+impl RaftSettings {
+    /// The least election timeout with this heartbeat: with less than two, one heartbeat that is late
+    /// makes every follower campaign.
+    pub(crate) fn election_timeout_min_milliseconds(&self) -> u64 {
+        self.heartbeat_milliseconds.saturating_mul(2)
+    }
 }
 
 impl Default for RaftSettings {
@@ -397,6 +405,7 @@ impl Config {
             change_wait_max: Duration::from_millis(limits.admin_timeout_milliseconds),
             unapplied_bytes_max: limits.unapplied_bytes_max,
             state_bytes_max,
+            command_bytes_max: limits.command_bytes_max,
             dirty_read: self.dirty_read,
             lease_reads: self.raft.lease_reads,
             checkpoint: CheckpointConfig {

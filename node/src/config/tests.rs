@@ -166,7 +166,7 @@ limits:
 
 #[test]
 fn values_out_of_range_name_place_and_range() {
-    let timeout = "raft:\n  heartbeatMilliseconds: 100\n  electionTimeoutMilliseconds: 100\n";
+    let timeout = "raft:\n  heartbeatMilliseconds: 100\n  electionTimeoutMilliseconds: 199\n";
     for (yaml, flags, expected) in [
         (
             "raft:\n  minMajority: 0\n",
@@ -176,7 +176,7 @@ fn values_out_of_range_name_place_and_range() {
         (
             timeout,
             &[],
-            "FILE:3: raft.electionTimeoutMilliseconds is \"100\", must be above \
+            "FILE:3: raft.electionTimeoutMilliseconds is \"199\", must be 200 at least, twice \
              raft.heartbeatMilliseconds (100); ten times that is usual",
         ),
         (
@@ -184,6 +184,18 @@ fn values_out_of_range_name_place_and_range() {
             &["--heartbeat-ms", "0"],
             "--heartbeat-ms (or KONTIKI_HEARTBEAT_MS): raft.heartbeatMilliseconds is \"0\", must \
              be 1 to 60000",
+        ),
+        (
+            "limits:\n  memoryBytes: 20971520\n  stateBytesMax: 20971521\n",
+            &[],
+            "FILE:3: limits.stateBytesMax is \"20971521\", must be at most limits.memoryBytes \
+             (20971520); 40 % of that is usual",
+        ),
+        (
+            "limits:\n  commandBytesMax: 2097153\n",
+            &["--state-bytes-max", "8388608"],
+            "FILE:2: limits.commandBytesMax is \"2097153\", must be at most 2097152, a quarter of the \
+             state limit",
         ),
         (
             "raft:\n  electionTimeoutMaxMilliseconds: 999\n",

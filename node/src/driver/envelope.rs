@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, Message, ServerId};
 
+use super::settings::Settings;
 use crate::host::Digest;
 use crate::machine::Version;
 
@@ -33,6 +34,8 @@ pub struct HostReport {
     pub versions: Option<RangeInclusive<Version>>,
     /// With the acknowledgement of a heartbeat: its last digest, if it has one.
     pub digest: Option<Digest>,
+    /// With the acknowledgement of a regular heartbeat: what it is configured with.
+    pub settings: Option<Box<Settings>>,
     /// It has stopped applying.
     pub is_quarantined: bool,
     /// See [`kontiki_raft::Config::election_priority`].

@@ -54,6 +54,7 @@ impl<R> Driver<R> {
             batch,
             ..
         } = envelope;
+        self.measure_round_trip(from, &message);
         self.raft.receive(self.now, from, message.clone(), &entries);
         self.follow_log(&batch);
         match message {
@@ -83,6 +84,9 @@ impl<R> Driver<R> {
             self.learn_versions(from, versions);
         }
         self.learn_quarantine(from, host.is_quarantined);
+        if let Some(settings) = &host.settings {
+            self.learn_settings(from, settings);
+        }
         let eligibility = Eligibility {
             priority: host.election_priority,
             is_retired: host.is_quarantined,

@@ -12,6 +12,7 @@
 //! - `applier` feeds the host of the machine, which may live on another thread;
 //! - `counters` what is counted;
 //! - `queues` how full what waits is;
+//! - `settings` what members are configured with; `warnings` what of it does not fit;
 //! - `controls` the control entries in the log; `versions` which version of the machine is in force;
 //!   `digests` whether all servers have the same state.
 
@@ -34,10 +35,13 @@ mod requests;
 mod samples;
 mod serve;
 mod sessions;
+mod settings;
 mod snapshots;
 mod state_bytes;
+mod status;
 mod versions;
 mod view;
+mod warnings;
 
 /// What is fuzzed by itself.
 #[cfg(feature = "fuzz")]
@@ -58,6 +62,7 @@ use origin::Origin;
 use requests::{Asked, Requests};
 use samples::Samples;
 use sessions::SessionClock;
+use settings::Comparison;
 use snapshots::Snapshots;
 use versions::Known;
 
@@ -69,8 +74,11 @@ pub use queues::Queue;
 pub use reads::ReadMode;
 pub use samples::Stage;
 pub use sessions::SessionBounds;
+pub(crate) use settings::COMMAND_BYTES_SAFE;
+pub use settings::Settings;
 pub use snapshots::SnapshotSettings;
 pub use state_bytes::StateBytes;
+pub use warnings::{Warning, WarningReason};
 
 use crate::host::{Batch, Done, Host, Job, Quarantine};
 use crate::machine::{StateMachine, StopReason};
@@ -97,6 +105,8 @@ pub struct DriverConfig {
     /// Bytes of the cluster's data that this server may hold; past it, as the leader, it refuses commands
     /// that may make the state larger. `None`: as many as there are.
     pub state_bytes_max: Option<u64>,
+    /// Bytes of the largest command that clients may write; the driver does not look at it.
+    pub command_bytes_max: usize,
     /// Stale reads are answered.
     pub dirty_read: bool,
     /// While this server leads, reads under a lease are on.
@@ -126,6 +136,7 @@ pub struct Driver<R> {
     /// When this leader began, or appended its last checkpoint.
     checkpoint_at: Option<Time>,
     reports: Reports,
+    comparison: Comparison,
     /// When the next piece of the state may be hashed.
     hash_due: Time,
     sessions: SessionClock,
@@ -149,6 +160,7 @@ impl<R> Driver<R> {
         machine: Box<dyn StateMachine>,
         now: Time,
     ) -> (Self, Option<Host>) {
+        let comparison = Comparison::new(Settings::of(&config));
         let (applier, host) = Applier::new(machine, config.unapplied_bytes_max);
         let tail_bytes = config.raft.log_tail_bytes;
         let raft = Raft::new(server, config.raft, now);
@@ -173,6 +185,7 @@ impl<R> Driver<R> {
             checkpoint: config.checkpoint,
             checkpoint_at: None,
             reports: Reports::default(),
+            comparison,
             hash_due: now,
             sessions: SessionClock::new(config.sessions, now),
             state_bytes_max: config.state_bytes_max,
@@ -214,6 +227,7 @@ impl<R> Driver<R> {
         self.raise_version();
         self.agree_on_leases();
         self.check_digests();
+        self.compare_settings();
         self.tick_sessions();
         self.persist();
         self.apply(outputs);
@@ -472,24 +486,6 @@ impl<R> Driver<R> {
             self.answer(reply, result, outputs);
         }
         self.requests.due()
-    }
-
-    fn show_standing(&mut self, outputs: &mut Vec<Output<R>>) {
-        let standing = self.current_standing();
-        if standing == self.standing {
-            return;
-        }
-        let was = std::mem::replace(&mut self.standing, standing);
-        if standing.role != was.role
-            && let Some(job) = self.applier.tell(standing.role)
-        {
-            self.give(job, outputs);
-        }
-        self.counters.elected +=
-            u64::from(standing.role == Role::Leader && was.role != Role::Leader);
-        self.counters.campaigns +=
-            u64::from(self.raft.vote() == Some(self.raft.id()) && standing.term > was.term);
-        outputs.push(Output::Standing(standing));
     }
 }
 

@@ -61,6 +61,7 @@ impl<R> Driver<R> {
 
     pub(super) fn check_write(&mut self, command: &[u8]) -> Result<(), Refusal> {
         self.check_activated()?;
+        self.check_command_bytes(command.len())?;
         self.applier.validate(command)?;
         self.check_state_limit(command)
     }

@@ -395,13 +395,17 @@ impl<R> Driver<R> {
         batch: Bytes,
         outputs: &mut Vec<Output<R>>,
     ) {
-        let digest = match &message {
-            Message::HeartbeatAck(_) => self.applier.status().digest,
-            _ => None,
+        let (digest, settings) = match &message {
+            Message::HeartbeatAck(ack) => {
+                let settings = || Box::new(self.comparison.mine().clone());
+                (self.applier.status().digest, ack.beat.map(|_| settings()))
+            }
+            _ => (None, None),
         };
         let host = HostReport {
             versions: Some(self.applier.versions()),
             digest,
+            settings,
             is_quarantined: self.applier.quarantine().is_some(),
             election_priority: self.raft.config().election_priority,
             origin: self.origin.hash(),

@@ -4,6 +4,7 @@ mod bounds;
 mod lies;
 mod origin;
 mod sessions;
+mod settings;
 mod state_limit;
 mod world;
 
@@ -326,7 +327,7 @@ fn h14_writes_go_on_until_the_last_voter_has_said_its_digest() {
     );
     world.judge();
     *world.servers[&wrong].count.lock().expect("unpoisoned") += 1;
-    world.without_digest = vec![last];
+    world.reticent = vec![last];
     world.write().expect("written");
     world.judge();
     assert_eq!(world.status(leader.0).diverged, None);
@@ -342,7 +343,7 @@ fn h14_writes_go_on_until_the_last_voter_has_said_its_digest() {
     world.cut.clear();
     world.judge();
     world.write().expect("it is back, and may still say it");
-    world.without_digest.clear();
+    world.reticent.clear();
     world.judge();
     world.write().expect("a majority agrees");
     let quarantined = (1..=3).filter(|id| world.status(*id).quarantine.is_some());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kontiki_raft::{EntryKind, Index, LogId, Raft, Role};
 
 use super::counters::Counters;
-use super::interface::{ConfigurationStatus, PeerStatus, Standing, Status};
+use super::interface::{ConfigurationStatus, Output, PeerStatus, Standing, Status};
 use super::{Driver, Stage};
 use crate::host::Control;
 use crate::machine::StateMachine;
@@ -21,6 +21,25 @@ impl<R> Driver<R> {
             term: self.raft.term(),
             leader,
         }
+    }
+
+    /// Tells of a new role, term or leader.
+    pub(super) fn show_standing(&mut self, outputs: &mut Vec<Output<R>>) {
+        let standing = self.current_standing();
+        if standing == self.standing {
+            return;
+        }
+        let was = std::mem::replace(&mut self.standing, standing);
+        if standing.role != was.role
+            && let Some(job) = self.applier.tell(standing.role)
+        {
+            self.give(job, outputs);
+        }
+        self.counters.elected +=
+            u64::from(standing.role == Role::Leader && was.role != Role::Leader);
+        self.counters.campaigns +=
+            u64::from(self.raft.vote() == Some(self.raft.id()) && standing.term > was.term);
+        outputs.push(Output::Standing(standing));
     }
 
     /// What was counted.
@@ -76,6 +95,9 @@ impl<R> Driver<R> {
             bootstrap_conflict: self.origin.conflict(),
             diverged: self.reports.diverged().cloned(),
             digest: host.digest,
+            settings: self.comparison.mine().clone(),
+            warnings: self.comparison.warnings().to_vec(),
+            round_trip: self.round_trip(),
         }
     }
 

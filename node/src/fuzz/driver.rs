@@ -151,6 +151,7 @@ impl World {
             change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             state_bytes_max: None,
+            command_bytes_max: 1 << 20,
             dirty_read: true,
             lease_reads: true,
             snapshots: SnapshotSettings {

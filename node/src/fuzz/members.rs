@@ -15,7 +15,7 @@ use super::codecs::written;
 use super::fields::Fields;
 use crate::config::MachineKind;
 use crate::driver::fuzz::{Header, seal};
-use crate::driver::{Envelope, HostReport, Status};
+use crate::driver::{Envelope, HostReport, Settings, Status};
 use crate::entry;
 use crate::host::{Clock, Control, Digest, Host, Opening, SessionId, Stamp};
 
@@ -28,6 +28,26 @@ pub(super) const VOTERS: [ServerId; 3] = [ME, ServerId(2), ServerId(3)];
 const NAMED: u8 = 16;
 /// Entries of one append.
 const ENTRIES_MAX: u8 = 8;
+
+/// Settings with which nothing fits, if it is one that says any.
+fn extreme_settings(from: ServerId) -> Option<Box<Settings>> {
+    let extreme = |is_most: bool| if is_most { u64::MAX } else { 0 };
+    let is_odd = from.0 % 2 == 1;
+    (from.0 % 4 < 2).then(|| {
+        Box::new(Settings {
+            heartbeat: Duration::from_nanos(extreme(is_odd)),
+            election_timeout_min: Duration::from_nanos(extreme(!is_odd)),
+            election_timeout_max: Duration::MAX,
+            min_majority: extreme(is_odd) as u32,
+            election_priority: extreme(!is_odd) as u8,
+            lease_reads: is_odd,
+            uncommitted_bytes_max: extreme(is_odd),
+            command_bytes_max: extreme(!is_odd),
+            state_bytes_max: is_odd.then_some(u64::MAX - 1),
+            snapshot_bytes_max: extreme(!is_odd),
+        })
+    })
+}
 
 /// Kinds of messages by the byte that names them; others are nothing.
 pub(super) mod kind {
@@ -174,6 +194,7 @@ impl Speaker<'_, '_> {
             host: HostReport {
                 versions: versions.filter(|range| 1 <= *range.start() && !range.is_empty()),
                 digest,
+                settings: extreme_settings(from),
                 is_quarantined: flags & 64 != 0,
                 election_priority: from.0 as u8,
                 origin: 0,

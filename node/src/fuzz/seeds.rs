@@ -146,6 +146,12 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
             }),
         }),
         Body::HeartbeatAck(raft::HeartbeatAck {
+            settings: Some(raft::Settings {
+                heartbeat_milliseconds: 100,
+                election_timeout_milliseconds: 1000,
+                state_bytes_max: Some(1 << 30),
+                ..raft::Settings::default()
+            }),
             term: 2,
             round: 3,
             digest: Some(raft::Digest { index: 2, value: 5 }),

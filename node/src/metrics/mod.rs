@@ -2,6 +2,7 @@
 
 mod labels;
 mod machine;
+mod settings;
 mod snapshots;
 mod state_bytes;
 mod watches;
@@ -22,11 +23,12 @@ use crate::peer::Lane;
 use crate::watching::Watching;
 
 use machine::MachineMetrics;
+use settings::SettingsMetrics;
 use snapshots::SnapshotMetrics;
 use state_bytes::StateMetrics;
 use watches::WatchMetrics;
 
-use labels::{DROPPED, EFFECTED, ROLES, STAGES};
+use labels::{DROPPED, EFFECTED, ROLES, STAGES, code_name};
 pub use labels::{Dropped, Effected, Face, Method, Reason};
 
 /// All metrics of a node.
@@ -45,6 +47,7 @@ pub struct Metrics {
     standing: StandingGauges,
     totals: Totals,
     machine: MachineMetrics,
+    settings: SettingsMetrics,
     snapshots: SnapshotMetrics,
     watches: WatchMetrics,
     state: StateMetrics,
@@ -210,6 +213,7 @@ impl Metrics {
             standing: StandingGauges::new(&add),
             totals: Totals::new(&add),
             machine: MachineMetrics::new(&add),
+            settings: SettingsMetrics::new(&add),
             snapshots: SnapshotMetrics::new(&add),
             watches: WatchMetrics::new(&add),
             state: StateMetrics::new(&add),
@@ -339,6 +343,7 @@ impl Metrics {
     /// Takes over where the server stands. A voter that was `silent` for so long counts as dead.
     pub fn observe(&self, status: &Status, now: kontiki_raft::Time, silent: Duration) {
         self.machine.observe(status);
+        self.settings.observe(status);
         self.snapshots.observe(status);
         self.state.observe(status);
         let gauges = &self.standing;
@@ -473,27 +478,5 @@ impl Totals {
             ),
             turns: add.counter("kontiki_driver_turns_total", "Turns of the driver."),
         }
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

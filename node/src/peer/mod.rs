@@ -27,7 +27,7 @@ use outbox::Outbox;
 
 use kontiki_raft::{Message, ServerId};
 
-use crate::driver::Loss;
+use crate::driver::{COMMAND_BYTES_SAFE, Loss};
 
 /// Traffic that has a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,5 +82,5 @@ pub enum LinkEvent {
 /// Largest message on a peer connection: a batch of one entry at the bound of a command, or a full
 /// batch, and some room around it.
 pub(crate) fn message_bytes_max(command_bytes_max: usize) -> usize {
-    command_bytes_max.max(1 << 20) + (1 << 20)
+    command_bytes_max.max(COMMAND_BYTES_SAFE) + (1 << 20)
 }

@@ -14,6 +14,7 @@ use crate::driver::{Envelope, HostReport};
 use crate::host::Digest;
 
 mod beat;
+mod settings;
 
 /// A message that makes no sense; the text says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
                 index: digest.index.0,
                 value: digest.value,
             }),
+            settings: host.settings.map(|settings| settings::encode(*settings)),
         }),
         Message::TimeoutNow(now) => Body::TimeoutNow(raft::TimeoutNow {
             term: now.term.0,
@@ -132,6 +134,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
     let mut host = HostReport {
         versions: (1 <= low && low <= high).then_some(low..=high),
         digest: None,
+        settings: None,
         is_quarantined: message.quarantined,
         // What is above the highest is no priority of this protocol; it harms nobody.
         election_priority: u8::try_from(message.election_priority).unwrap_or(u8::MAX),
@@ -183,6 +186,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
                 index: Index(digest.index),
                 value: digest.value,
             });
+            host.settings = ack.settings.map(settings::decode).map(Box::new);
             Message::HeartbeatAck(HeartbeatAck {
                 term: Term(ack.term),
                 round: ack.round,
@@ -380,6 +384,7 @@ mod tests {
             host: HostReport {
                 versions: Some(2..=3),
                 digest: None,
+                settings: None,
                 is_quarantined: true,
                 election_priority: 7,
                 origin: 11,

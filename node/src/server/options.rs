@@ -88,9 +88,11 @@ impl ServerOptions {
             raft.election_timeout_milliseconds,
             raft.election_timeout_max_milliseconds,
         );
-        if shortest <= raft.heartbeat_milliseconds {
+        let least = raft.election_timeout_min_milliseconds();
+        if shortest < least {
             return Err(Error::Options(format!(
-                "the election timeout ({shortest} ms) must be above the heartbeat ({} ms)",
+                "the election timeout ({shortest} ms) must be {least} ms at least, twice the heartbeat \
+                 ({} ms)",
                 raft.heartbeat_milliseconds
             )));
         }

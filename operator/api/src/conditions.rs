@@ -14,11 +14,13 @@ pub const INITIALIZED: &str = "Initialized";
 pub const CLUSTER_ID_CONSISTENT: &str = "ClusterIdConsistent";
 /// The loss of one more voter stops writes, although the number of voters allows losses.
 pub const QUORUM_AT_RISK: &str = "QuorumAtRisk";
+/// The settings of the servers fit together, and fit the network between them.
+pub const SETTINGS_FIT: &str = "SettingsFit";
 /// `spec.paused`.
 pub const PAUSED: &str = "Paused";
 
 /// All of them, in the order in which they are reported.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     READY,
     AVAILABLE,
     PROGRESSING,
@@ -26,5 +28,6 @@ pub const ALL: [&str; 8] = [
     INITIALIZED,
     CLUSTER_ID_CONSISTENT,
     QUORUM_AT_RISK,
+    SETTINGS_FIT,
     PAUSED,
 ];

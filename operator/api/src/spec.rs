@@ -163,8 +163,10 @@ pub enum StorageMode {
 /// Timing and quorum.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.electionTimeoutMilliseconds > self.heartbeatMilliseconds")
-    .message("raft.electionTimeoutMilliseconds must be above raft.heartbeatMilliseconds"))]
+#[x_kube(validation =
+    Rule::new("self.electionTimeoutMilliseconds >= 2 * self.heartbeatMilliseconds")
+    .message("raft.electionTimeoutMilliseconds must be at least twice raft.heartbeatMilliseconds; \
+        ten times is usual"))]
 pub struct RaftSpec {
     /// Interval of the leader's signs of life, 1 to 60000.
     #[serde(default = "default_heartbeat_milliseconds")]
@@ -172,8 +174,8 @@ pub struct RaftSpec {
         .message("raft.heartbeatMilliseconds must be between 1 and 60000"))]
     pub heartbeat_milliseconds: i32,
 
-    /// Shortest time without a leader after which a server asks for votes, up to 600000; the
-    /// longest is twice this.
+    /// Shortest time without a leader after which a server asks for votes, twice the heartbeat at least,
+    /// up to 600000; the longest is twice this.
     #[serde(default = "default_election_timeout_milliseconds")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 600000")
         .message("raft.electionTimeoutMilliseconds must be between 1 and 600000"))]

@@ -53,7 +53,7 @@ pub struct RaftClusterStatus {
     pub operation: Option<OperationStatus>,
 
     /// Ready, Available, Progressing, Degraded, Initialized, ClusterIdConsistent, QuorumAtRisk,
-    /// Paused. The reason of a true Degraded is, in this order, QuorumLost, ServerQuarantined,
+    /// SettingsFit, Paused. The reason of a true Degraded is, in this order, QuorumLost, ServerQuarantined,
     /// UnsupportedMachineVersion (a new server's machine lacks the version in force), WrongMachine
     /// (another than the cluster's), ServersLost or ServersUnknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -89,21 +89,22 @@ fn min_majority_is_1_to_replicas() {
 }
 
 #[test]
-fn the_election_timeout_is_above_the_heartbeat() {
-    let above = "raft.electionTimeoutMilliseconds must be above raft.heartbeatMilliseconds";
+fn the_election_timeout_is_twice_the_heartbeat_at_least() {
+    let twice = "raft.electionTimeoutMilliseconds must be at least twice raft.heartbeatMilliseconds; \
+        ten times is usual";
     let raft = |heartbeat: i32, election: i32| {
         json!({
             "heartbeatMilliseconds": heartbeat,
             "electionTimeoutMilliseconds": election,
         })
     };
-    assert_eq!(refused("/spec/raft", raft(100, 101)), NONE);
-    assert_eq!(refused("/spec/raft", raft(100, 100)), [above]);
-    assert_eq!(refused("/spec/raft", raft(100, 99)), [above]);
+    assert_eq!(refused("/spec/raft", raft(100, 200)), NONE);
+    assert_eq!(refused("/spec/raft", raft(100, 199)), [twice]);
+    assert_eq!(refused("/spec/raft", raft(100, 99)), [twice]);
     // Against the default of the other.
     assert_eq!(
-        refused("/spec/raft", json!({"heartbeatMilliseconds": 1000})),
-        [above]
+        refused("/spec/raft", json!({"heartbeatMilliseconds": 501})),
+        [twice]
     );
 }
 
@@ -116,7 +117,7 @@ fn times_have_bounds() {
     assert_eq!(
         refused(
             "/spec/raft",
-            json!({"heartbeatMilliseconds": 60001, "electionTimeoutMilliseconds": 120000})
+            json!({"heartbeatMilliseconds": 60001, "electionTimeoutMilliseconds": 120002})
         ),
         ["raft.heartbeatMilliseconds must be between 1 and 60000"]
     );

@@ -33,6 +33,7 @@ pub(crate) fn conditions(
         (ConditionKind::Initialized, initialized(survey)),
         (ConditionKind::ClusterIdConsistent, consistent),
         (ConditionKind::QuorumAtRisk, at_risk(survey, quorum)),
+        (ConditionKind::SettingsFit, settings_fit(survey)),
         (ConditionKind::Paused, paused(survey)),
     ]
     .into_iter()
@@ -343,6 +344,37 @@ fn at_risk(survey: &Survey<'_>, quorum: QuorumFact) -> Finding {
     } else {
         (Some(false), "Enough", message)
     }
+}
+
+/// What the leader says, which compares the settings of all members.
+fn settings_fit(survey: &Survey<'_>) -> Finding {
+    let Some(leader) = survey.leader else {
+        let message = "nobody leads, who would compare the settings".to_owned();
+        return (None, "NoLeader", message);
+    };
+    let warnings = &leader.view.settings_warnings;
+    let reason = match warnings.first().map(|warning| warning.reason.as_str()) {
+        None => {
+            let message = "the settings of the servers fit together".to_owned();
+            return (Some(true), "Fit", message);
+        }
+        Some("SLOW_HEARTBEAT") => "SlowHeartbeat",
+        Some("SLOW_ROUND_TRIP") => "SlowRoundTrip",
+        Some("NO_LEASE") => "NoLease",
+        Some("MIN_MAJORITY") => "MinMajority",
+        Some("ELECTION_PRIORITY") => "ElectionPriority",
+        Some("ELECTION_TIMEOUTS") => "ElectionTimeouts",
+        Some("LEASE_READS") => "LeaseReads",
+        Some("UNCOMMITTED_BYTES") => "UncommittedBytes",
+        Some("COMMAND_BYTES") => "CommandBytes",
+        Some("STATE_LIMITS") => "StateLimits",
+        Some("SNAPSHOT_BYTES") => "SnapshotBytes",
+        // Of a newer server.
+        Some(_) => "SettingsDoNotFit",
+    };
+    let messages = warnings.iter().map(|warning| warning.message.as_str());
+    let messages: Vec<&str> = messages.collect();
+    (Some(false), reason, messages.join("; "))
 }
 
 fn paused(survey: &Survey<'_>) -> Finding {

@@ -127,6 +127,17 @@ pub struct ServerView {
     /// Why it has stopped applying, campaigning and serving, if it has: it keeps its memory and
     /// answers.
     pub quarantine: Option<String>,
+    /// What does not fit: of the settings of all members if it leads, otherwise of its own.
+    pub settings_warnings: Vec<SettingsWarning>,
+}
+
+/// Settings that do not fit together, or do not fit the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsWarning {
+    /// Which kind, as the server says it.
+    pub reason: String,
+    /// Which servers and settings, and what would be right.
+    pub message: String,
 }
 
 /// Versions of a state machine's logic, both ends included.

@@ -66,7 +66,7 @@ pub use identity::{Discarded, Identity, IdentityCopy, IdentityRecord};
 pub use ids::{ClusterId, NodeName, ServerId};
 pub use inventory::{
     Configuration, Instance, Inventory, LogId, Node, Observation, Progress, Purpose, Role, Server,
-    ServerView, Versions,
+    ServerView, SettingsWarning, Versions,
 };
 pub use plan::{Plan, PlannedStep, plan};
 pub use refusal::{Blocked, Refusal, Rule};

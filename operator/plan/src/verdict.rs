@@ -142,6 +142,8 @@ pub enum ConditionKind {
     ClusterIdConsistent,
     /// One more loss would stop writes.
     QuorumAtRisk,
+    /// The settings of the servers fit together, and fit the network.
+    SettingsFit,
     /// `spec.paused`.
     Paused,
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kontiki_plan::{
-    ClusterId, ConditionKind, Identity, IdentityCopy, OnTotalLoss, Plan, Versions, plan, verdict,
+    ClusterId, ConditionKind, Identity, IdentityCopy, OnTotalLoss, Plan, SettingsWarning, Versions,
+    plan, verdict,
 };
 
 use world::World;
@@ -142,6 +143,17 @@ impl Run {
                 let pod = self.pod(number());
                 (pod.silent_since, pod.stuck) = (Some(now), true);
             }
+            // ORDINAL REASON MESSAGE: what its server says of settings.
+            "warn" => {
+                let (ordinal, said) = rest.split_once(' ').expect("an ordinal and what it says");
+                let (reason, message) = said.split_once(' ').expect("a reason and a message");
+                let warning = SettingsWarning {
+                    reason: reason.to_owned(),
+                    message: message.to_owned(),
+                };
+                let pod = self.pod(ordinal.parse().expect("an ordinal"));
+                pod.settings_warnings.push(warning);
+            }
             "quarantine" => {
                 self.pod(number()).quarantine = Some("apply panicked".to_owned());
             }
@@ -219,7 +231,7 @@ impl Run {
             let (kind, reason, message) = (condition.kind, condition.reason, &condition.message);
             writeln!(out, "{kind:?}={status} {reason}: {message}").unwrap();
         }
-        assert_eq!(verdict.conditions.len(), 8);
+        assert_eq!(verdict.conditions.len(), 9);
         assert_eq!(verdict.conditions[0].kind, ConditionKind::Ready);
         let quorum = verdict.quorum;
         writeln!(

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kontiki_plan::{
-    Configuration, LogId, Progress, Purpose, Role, Server, ServerId, ServerView, Versions,
+    Configuration, LogId, Progress, Purpose, Role, Server, ServerId, ServerView, SettingsWarning,
+    Versions,
 };
 use kontiki_proto::v1;
 
 /// Bytes of the reason of a quarantine that are kept: a panic may say a lot, a status has room for
 /// little.
 const QUARANTINE_MAX: usize = 256;
+/// Warnings about settings that are kept, and bytes of each. A server says each reason once.
+const WARNINGS_MAX: usize = 16;
+const WARNING_BYTES_MAX: usize = 512;
 
 /// An answer that makes no sense; it is treated as no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +79,9 @@ pub fn view(status: &v1::StatusResponse) -> Result<ServerView, Nonsense> {
         machine: status.machine.clone(),
         machine_version: Some(status.machine_version).filter(|version| *version > 0),
         machine_versions: machine_versions(status)?,
-        quarantine: quarantine(&status.quarantine),
+        quarantine: Some(one_line(&status.quarantine, QUARANTINE_MAX))
+            .filter(|reason| !reason.is_empty()),
+        settings_warnings: settings_warnings(&status.settings_warnings),
     })
 }
 
@@ -88,11 +94,20 @@ fn machine_versions(status: &v1::StatusResponse) -> Result<Option<Versions>, Non
     }
 }
 
+fn settings_warnings(said: &[v1::SettingsWarning]) -> Vec<SettingsWarning> {
+    let kept = said.iter().take(WARNINGS_MAX);
+    let kept = kept.map(|warning| SettingsWarning {
+        reason: one_line(&warning.reason, WARNING_BYTES_MAX),
+        message: one_line(&warning.message, WARNING_BYTES_MAX),
+    });
+    kept.collect()
+}
+
 /// In one line, of bounded length.
-fn quarantine(said: &str) -> Option<String> {
-    let mut reason = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    reason.truncate(reason.floor_char_boundary(QUARANTINE_MAX));
-    (!reason.is_empty()).then_some(reason)
+fn one_line(said: &str, bytes_max: usize) -> String {
+    let mut text = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
 }
 
 fn server_id(field: &'static str, id: &str) -> Result<ServerId, Nonsense> {
@@ -269,6 +284,23 @@ mod tests {
             reason.starts_with("apply panicked: é") && reason.len() <= QUARANTINE_MAX,
             "{reason}"
         );
+    }
+
+    #[test]
+    fn warnings_about_settings_are_taken_over_in_bounded_lines() {
+        let warning = v1::SettingsWarning {
+            reason: "LEASE_READS".into(),
+            message: format!("demo-0\n  and {}", "x".repeat(2 * WARNING_BYTES_MAX)),
+        };
+        let said = v1::StatusResponse {
+            settings_warnings: vec![warning; 2 * WARNINGS_MAX],
+            ..status()
+        };
+        let kept = view(&said).unwrap().settings_warnings;
+        assert_eq!(kept.len(), WARNINGS_MAX);
+        assert_eq!(kept[0].reason, "LEASE_READS");
+        assert!(kept[0].message.starts_with("demo-0 and xxx"));
+        assert_eq!(kept[0].message.len(), WARNING_BYTES_MAX);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is wanted, from the resource to what the planner reads.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use kontiki_api::{OnTotalLoss, RaftClusterSpec};
@@ -18,7 +19,7 @@ pub struct Invalid {
     /// What it says.
     pub value: String,
     /// What would be right.
-    pub must: &'static str,
+    pub must: Cow<'static, str>,
 }
 
 /// Parses the spec.
@@ -35,15 +36,15 @@ pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
     let min_majority = bounded("raft.minMajority", majority, most, "between 1 and replicas")?;
     let field = "raft.electionTimeoutMilliseconds";
     let timeout = bounded(field, timeout, 600_000, "between 1 and 600000")?;
-    if let Some(limit) = &spec.state_limit
-        && kontiki_api::bytes(limit).is_none_or(|bytes| bytes < STATE_LIMIT_MIN)
-    {
+    let heartbeat = spec.raft.heartbeat_milliseconds;
+    if i64::from(timeout) < 2 * i64::from(heartbeat) {
         return Err(Invalid {
-            field: "stateLimit",
-            value: limit.clone(),
-            must: "a quantity of bytes without a fraction, such as 512Mi, of at least 8Mi",
+            field,
+            value: timeout.to_string(),
+            must: format!("at least twice raft.heartbeatMilliseconds, which is {heartbeat}").into(),
         });
     }
+    check_state_limit(spec)?;
     Ok(Wanted {
         replicas,
         min_majority,
@@ -57,11 +58,42 @@ pub fn wanted(spec: &RaftClusterSpec) -> Result<Wanted, Invalid> {
     })
 }
 
+/// No node starts with a limit that is too little, or more than its container's memory.
+fn check_state_limit(spec: &RaftClusterSpec) -> Result<(), Invalid> {
+    let Some(limit) = &spec.state_limit else {
+        return Ok(());
+    };
+    let invalid = |must: Cow<'static, str>| Invalid {
+        field: "stateLimit",
+        value: limit.clone(),
+        must,
+    };
+    let bytes = kontiki_api::bytes(limit).filter(|bytes| *bytes >= STATE_LIMIT_MIN);
+    let bytes = bytes.ok_or_else(|| {
+        invalid("a quantity of bytes without a fraction, such as 512Mi, of at least 8Mi".into())
+    })?;
+    let resources = spec.pod_template.resources.as_ref();
+    let memory = resources.and_then(|resources| resources.limits.as_ref()?.get("memory"));
+    match memory {
+        // A quantity that is not understood here is the API server's to judge.
+        Some(memory) if kontiki_api::bytes(&memory.0).is_some_and(|memory| memory < bytes) => {
+            let memory = &memory.0;
+            Err(invalid(
+                format!(
+                    "at most podTemplate.resources.limits.memory, which is {memory}; 40 % of it is usual"
+                )
+                .into(),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn bounded(field: &'static str, value: i32, most: i32, must: &'static str) -> Result<u32, Invalid> {
     let invalid = || Invalid {
         field,
         value: value.to_string(),
-        must,
+        must: must.into(),
     };
     match u32::try_from(value) {
         Ok(number) if number >= 1 && value <= most => Ok(number),
@@ -100,6 +132,27 @@ mod tests {
                 field
             );
         }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_together_name_both() {
+        let mut slow = spec(3, 1);
+        slow.raft.heartbeat_milliseconds = 501;
+        assert_eq!(
+            wanted(&slow).unwrap_err().to_string(),
+            "spec.raft.electionTimeoutMilliseconds is 1000, but must be at least twice \
+             raft.heartbeatMilliseconds, which is 501"
+        );
+        let mut large = spec(3, 1);
+        large.state_limit = Some("2Gi".into());
+        large.pod_template = serde_yaml::from_str("{resources: {limits: {memory: 1Gi}}}").unwrap();
+        assert_eq!(
+            wanted(&large).unwrap_err().to_string(),
+            "spec.stateLimit is 2Gi, but must be at most podTemplate.resources.limits.memory, which is \
+             1Gi; 40 % of it is usual"
+        );
+        large.state_limit = Some("1Gi".into());
+        assert!(wanted(&large).is_ok());
     }
 
     #[test]

@@ -185,6 +185,7 @@ fn condition_type(kind: ConditionKind) -> &'static str {
         ConditionKind::Initialized => conditions::INITIALIZED,
         ConditionKind::ClusterIdConsistent => conditions::CLUSTER_ID_CONSISTENT,
         ConditionKind::QuorumAtRisk => conditions::QUORUM_AT_RISK,
+        ConditionKind::SettingsFit => conditions::SETTINGS_FIT,
         ConditionKind::Paused => conditions::PAUSED,
     }
 }

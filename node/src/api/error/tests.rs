@@ -33,6 +33,11 @@ fn every_refusal_of_a_write() {
     use Code::{FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable};
     let (id, index) = (ServerId(2), Index(1));
     let state_limit = Refusal::StateLimit { held: 9, max: 8 };
+    let too_large = Refusal::CommandTooLarge {
+        bytes: 9,
+        server: id,
+        max: 8,
+    };
     let queue_full = Refusal::QueueFull {
         what: "queue",
         max: 1,
@@ -70,6 +75,7 @@ fn every_refusal_of_a_write() {
         (full.into(), ResourceExhausted, "SESSION_WINDOW_FULL"),
         (queue_full, ResourceExhausted, "QUEUE_FULL"),
         (state_limit, ResourceExhausted, "STATE_LIMIT"),
+        (too_large, InvalidArgument, "TOO_LARGE"),
         (Refusal::NotActivated, FailedPrecondition, "NOT_ACTIVATED"),
         (Refusal::NotAMember, FailedPrecondition, "NOT_A_MEMBER"),
         (

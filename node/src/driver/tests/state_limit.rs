@@ -50,6 +50,7 @@ impl World {
             change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: 1 << 20,
             state_bytes_max,
+            command_bytes_max: 1 << 20,
             dirty_read: true,
             lease_reads: false,
             snapshots: SnapshotSettings::default(),

@@ -81,8 +81,13 @@ pub(super) struct World {
     answers: BTreeMap<u64, Result<Answer, Refusal>>,
     /// Nothing reaches or leaves these.
     pub(super) cut: Vec<ServerId>,
-    /// These do not say their digests.
-    pub(super) without_digest: Vec<ServerId>,
+    /// What these send arrives so many milliseconds later.
+    pub(super) late: BTreeMap<ServerId, u64>,
+    under_way: Vec<(Time, Envelope)>,
+    /// These say neither their digests nor their settings.
+    pub(super) reticent: Vec<ServerId>,
+    /// Bytes of the largest command, unless that is 8 MiB.
+    pub(super) command_bytes_max: BTreeMap<u64, usize>,
 }
 
 impl World {
@@ -131,6 +136,7 @@ impl World {
             change_wait_max: Duration::from_secs(10),
             unapplied_bytes_max: 1 << 20,
             state_bytes_max: None,
+            command_bytes_max: *self.command_bytes_max.get(&id).unwrap_or(&(8 << 20)),
             dirty_read: true,
             lease_reads: false,
             snapshots: SnapshotSettings::default(),
@@ -181,9 +187,17 @@ impl World {
                     }
                 }
             }
-            for mut envelope in sent {
-                if self.without_digest.contains(&envelope.from) {
-                    envelope.host.digest = None;
+            for envelope in sent {
+                let late = self.late.get(&envelope.from).copied().unwrap_or(0);
+                let due = self.now + Duration::from_millis(late);
+                self.under_way.push((due, envelope));
+            }
+            let under_way = std::mem::take(&mut self.under_way).into_iter();
+            let (due, later) = under_way.partition(|(due, _)| *due <= self.now);
+            self.under_way = later;
+            for (_, mut envelope) in due {
+                if self.reticent.contains(&envelope.from) {
+                    (envelope.host.digest, envelope.host.settings) = (None, None);
                 }
                 let is_cut = self.cut.contains(&envelope.from) || self.cut.contains(&envelope.to);
                 if let Some(one) = self.servers.get_mut(&envelope.to)

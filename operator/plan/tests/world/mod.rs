@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kontiki_plan::{
     ClusterId, Configuration, Identity, IdentityCopy, Instance, Inventory, LogId, Node,
-    Observation, OnTotalLoss, Progress, Purpose, Role, Server, ServerId, ServerView, Step,
-    Versions, Wanted,
+    Observation, OnTotalLoss, Progress, Purpose, Role, Server, ServerId, ServerView,
+    SettingsWarning, Step, Versions, Wanted,
 };
 
 /// A pod and the server in it.
@@ -29,6 +29,8 @@ pub struct Pod {
     pub image: Image,
     /// Why it has stopped, if it has.
     pub quarantine: Option<String>,
+    /// What it says does not fit of the settings.
+    pub settings_warnings: Vec<SettingsWarning>,
     /// Why it does not start, if it does not.
     pub trouble: Option<String>,
 }
@@ -187,6 +189,7 @@ impl World {
             follows: None,
             image: self.image.clone(),
             quarantine: None,
+            settings_warnings: Vec::new(),
             trouble: None,
         };
         self.pods.insert(ordinal, pod);
@@ -438,6 +441,7 @@ impl World {
             machine_version: Some(group.version).filter(|version| *version > 0),
             machine_versions: Some(pod.image.versions),
             quarantine: pod.quarantine.clone(),
+            settings_warnings: pod.settings_warnings.clone(),
         }
     }
 
