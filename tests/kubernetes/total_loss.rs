@@ -49,7 +49,7 @@ struct Quiet {
 
 /// On a cluster of three that is settled.
 pub async fn run(raft: &Raft) -> Result<()> {
-    let recovery = json!({"spec": {"storage": {"recovery": {"onTotalLoss": "StartEmpty"}}}});
+    let recovery = json!({"spec": {"recovery": {"onTotalLoss": "StartEmpty"}}});
     let (target, patch) = (format!("raft/{}", raft.name), recovery.to_string());
     raft.kubectl(&["patch", &target, "--type=merge", "--patch", &patch])
         .await?;
