@@ -162,6 +162,17 @@ impl Log {
         id
     }
 
+    /// The entry at `index` takes so many encoded bytes.
+    pub(crate) fn resize(&mut self, index: Index, size: u32) {
+        let Some(at) = index.0.checked_sub(self.first().0) else {
+            return;
+        };
+        let was = self.bytes(index.previous(), index) as u64;
+        for end in self.ends.range_mut((at as usize).min(self.ends.len())..) {
+            *end = *end - was + u64::from(size);
+        }
+    }
+
     pub(crate) fn truncate(&mut self, after: Index) {
         assert!(after >= self.base.index, "{after:?} is compacted");
         self.ends.truncate((after.0 - self.base.index.0) as usize);
@@ -292,6 +303,19 @@ mod tests {
                 index: Index(6)
             }
         );
+    }
+
+    #[test]
+    fn the_size_of_an_entry_may_be_said_later() {
+        let mut log = log(&[1, 1, 3, 3]);
+        log.compact(Index(1));
+        log.resize(Index(3), 25);
+        let sizes = (1..=4).map(|index| log.bytes(Index(index - 1), Index(index)));
+        assert_eq!(sizes.collect::<Vec<_>>(), [0, 10, 25, 10]);
+        assert_eq!(log.bytes(Index(1), Index(4)), 45);
+        log.resize(Index(1), 9); // compacted
+        log.resize(Index(9), 9); // not there
+        assert_eq!(log.bytes(Index(1), Index(4)), 45);
     }
 
     #[test]

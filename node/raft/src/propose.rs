@@ -4,7 +4,7 @@
 use crate::log::{EntryKind, EntryMeta, LogChange};
 use crate::output::Refused;
 use crate::raft::Raft;
-use crate::types::{LogId, Time};
+use crate::types::{Index, LogId, Time};
 
 impl Raft {
     /// Appends entries of these sizes (encoded bytes) as the leader. Answers the first one's id;
@@ -67,6 +67,12 @@ impl Raft {
             }
         }
         Ok(())
+    }
+
+    /// An entry that the engine made ([`LogChange::Created`]) takes so many encoded bytes: so it counts
+    /// here as it does at the servers that receive it.
+    pub fn created(&mut self, index: Index, bytes: u32) {
+        self.log.resize(index, bytes);
     }
 
     /// Appends an entry that this leader makes itself.

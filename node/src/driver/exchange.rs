@@ -116,7 +116,8 @@ impl<R> Driver<R> {
                     }
                     LogChange::Received { from, to } => self.store(batch, from, to),
                     LogChange::Created { id, kind } => {
-                        self.log.push(id, &kind, &[]);
+                        let bytes = self.log.push(id, &kind, &[]);
+                        self.raft.created(id.index, bytes as u32);
                     }
                     LogChange::Replaced { last } => {
                         self.log.clear();

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use kontiki_raft::{ClusterId, Config, Purpose, ServerId, Time};
+use kontiki_raft::{ChangeRequest, ClusterId, Config, Purpose, ServerId, Time};
 
 use super::world::World;
 use crate::driver::*;
@@ -195,4 +195,34 @@ fn jobs_of_a_machine_on_its_thread_are_bounded() {
         matches!(output, Output::Reply(_, Err(Refusal::QueueFull { what, .. })) if full(what))
     });
     assert!(refused.count() >= JOBS_MAX, "as many as are too many");
+}
+
+/// Entries that the engine makes count at the leader as they do at its followers: the log of a cluster
+/// that only changes its members is compacted.
+#[test]
+fn h14_the_entries_of_changes_alone_are_compacted() {
+    let (mut world, leader) = led(Config {
+        log_tail_bytes: 4 << 10,
+        log_kept_bytes_max: 4 << 10,
+        ..Config::default()
+    });
+    for at in 0..200 {
+        let mut change = ChangeRequest::default();
+        match at % 2 {
+            0 => change.add.push((ServerId(9), Purpose::Stay)),
+            _ => change.remove.push(ServerId(9)),
+        }
+        let until = Until::Committed;
+        let id = world.ask(leader, |reply| Input::Change {
+            change,
+            until,
+            reply,
+        });
+        world.answer(id).expect("changed");
+    }
+    world.run(200);
+    for id in 1..=3 {
+        let bytes = world.status(id).log_bytes;
+        assert!(bytes <= 8 << 10, "{id} holds {bytes} bytes of log");
+    }
 }
