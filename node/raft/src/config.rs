@@ -35,9 +35,14 @@ pub struct Config {
     /// 2 ms.
     pub pipeline_after: Duration,
     /// Bytes of entries that are not committed; past it proposals are refused. One is taken by itself,
-    /// however large. A follower stores commands up to twice as many, whatever a leader sends: so the
-    /// bounds of two members must not differ by more than that. Default 64 MiB.
+    /// however large. A follower stores commands of the leader's own term up to twice as many, and more
+    /// once those are committed. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
+    /// Bytes of entries of terms before the leader's that are not committed and that a follower stores,
+    /// if that is more than twice `uncommitted_bytes_max`. They are bounded by the leaders that proposed
+    /// them and can be committed only all together, so it must be more than any member's
+    /// `uncommitted_bytes_max`, and those may differ. Default 128 MiB.
+    pub inherited_bytes_max: usize,
     /// Entries that are not committed; past it proposals are refused. Default 65536.
     pub uncommitted_entries_max: usize,
     /// Reads waiting for a confirmation of leadership; past it they are refused. Default 65536.
@@ -57,11 +62,18 @@ pub struct Config {
     pub log_kept_bytes_max: usize,
     /// Snapshots sent at a time. Default 2.
     pub snapshots_max: usize,
-    /// Pause after a server refused a snapshot, doubled up to 32 times. Default 1 s.
+    /// Pause after a server refused a snapshot or took no more of it, doubled up to 32 times. Default 1 s.
     pub snapshot_pause: Duration,
     /// A server that receives a snapshot and is silent for longer gets a fresh one, once it is heard
     /// again; at least an election timeout. Default 30 s.
     pub snapshot_silence_max: Duration,
+    /// A transfer of which no more bytes are acknowledged for so long is given up, though the server
+    /// answers heartbeats; at least an election timeout. Once the snapshot is restored, the log beyond
+    /// `log_kept_bytes_max` is kept for a server that stores something in this time. Default 30 s.
+    pub snapshot_stall_max: Duration,
+    /// The same once every byte is acknowledged: the server has so long to restore. What it acknowledges
+    /// later still counts, if the log reaches back that far. Default 10 min.
+    pub snapshot_restore_max: Duration,
     /// Seed of this server's random choices (timeouts, tie breaks).
     pub seed: u64,
 }
@@ -80,6 +92,7 @@ impl Default for Config {
             inflight_bytes_max: 4 << 20,
             pipeline_after: Duration::from_millis(2),
             uncommitted_bytes_max: 64 << 20,
+            inherited_bytes_max: 128 << 20,
             uncommitted_entries_max: 65536,
             reads_max: 65536,
             catch_up_rounds_max: 10,
@@ -90,6 +103,8 @@ impl Default for Config {
             snapshots_max: 2,
             snapshot_pause: Duration::from_secs(1),
             snapshot_silence_max: Duration::from_secs(30),
+            snapshot_stall_max: Duration::from_secs(30),
+            snapshot_restore_max: Duration::from_secs(600),
             seed: 0,
         }
     }

@@ -9,7 +9,8 @@
 //! 1. Begin every turn with [`Raft::tick`], and take one at the latest when the last one's
 //!    [`Raft::finish`] said so.
 //! 2. After *every* call, perform [`Raft::take_log_changes`] on its own log, in order, before the
-//!    next call. What is proposed with [`Raft::propose`] it appends itself.
+//!    next call. What is proposed with [`Raft::propose`] it appends itself. Say by [`Raft::created`]
+//!    how large an entry of the engine's is.
 //! 3. Tell [`Raft::persisted`] what of the log has become persistent, with the
 //!    [`Raft::generation`] that was in force when it was written. In memory mode that is at once.
 //! 4. Hand in only messages of this cluster that are addressed to exactly this [`ServerId`].
@@ -21,6 +22,7 @@
 //!    are performed. Keep the state that covers what is compacted, and the configuration with it.
 //! 8. When [`Output::StartSnapshot`] asks, take the state as it is, name what it covers to
 //!    [`Raft::snapshot_started`], and send it in pieces for as long as [`Raft::snapshot_for`] says so.
+//!    Say by [`Raft::snapshot_delivered`] when all of it is acknowledged.
 //!    Assemble the pieces that [`Raft::wants_snapshot`], acknowledge each, verify the whole, restore
 //!    the state, and tell [`Raft::install_snapshot`].
 //! 9. Never start a server with a [`ServerId`] whose log and vote are lost. Started with durable ones
@@ -59,7 +61,7 @@
 //!
 //! `raft` the state, the inputs, the end of a turn; `view` what others may see; `propose` new entries; `election`,
 //! `replication`, `membership`, `reads`, `follower_reads`, `freshness`, `lease`, `transfer`, `snapshot` the
-//! handlers by topic; `log`, `progress`, `quorum`, `configuration` leaves that know no messages; `invariant` what
+//! handlers by topic; `log`, `progress`, `refill`, `quorum`, `configuration` leaves that know no messages; `invariant` what
 //! always holds.
 //!
 //! # Caveats
@@ -93,6 +95,7 @@ mod quorum;
 mod raft;
 mod random;
 mod reads;
+mod refill;
 mod replication;
 mod snapshot;
 mod transfer;

@@ -4,31 +4,29 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::lease::lease_end;
-use crate::message::{BeatAck, SnapshotId};
+use crate::message::BeatAck;
+use crate::refill::{Delivery, Refill};
 use crate::transfer::Eligibility;
 use crate::types::{Index, Time};
-
-/// Doublings of the pause between snapshots that a server refuses.
-const PAUSE_DOUBLINGS_MAX: u32 = 5;
 
 /// How entries are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// Where the logs agree is not known: one append at a time, sent at this time.
-    Probe(Option<Time>),
+    /// Where the logs agree, or whether there is room for more, is not known: one append at a time.
+    Probe(Option<Probe>),
     /// They agree up to `next`: appends are pipelined.
     Replicate,
     /// It lacks entries that are compacted: no appends, only heartbeats, until it has a snapshot.
     Refill(Refill),
 }
 
-/// How far a server is on its way to a snapshot.
+/// The one append that is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refill {
-    /// It waits: until this time after a failure, for its turn, or to be heard.
-    Waiting(Time),
-    /// This one is being sent.
-    Sending(SnapshotId),
+pub(crate) struct Probe {
+    /// When it was sent.
+    pub(crate) at: Time,
+    /// Its last entry.
+    pub(crate) last: Index,
 }
 
 /// An append that is not acknowledged.
@@ -69,10 +67,7 @@ pub(crate) struct Progress {
     pub(crate) eligibility: Option<Eligibility>,
     /// Of a learner.
     pub(crate) catch_up: Option<CatchUp>,
-    /// Bytes delivered of the last snapshot: as much log is kept for it.
-    pub(crate) delivered: u64,
-    /// Snapshots that it refused in a row.
-    refusals: u32,
+    pub(crate) delivery: Delivery,
 }
 
 impl Progress {
@@ -91,8 +86,7 @@ impl Progress {
             reachable: true,
             eligibility: None,
             catch_up: None,
-            delivered: 0,
-            refusals: 0,
+            delivery: Delivery::default(),
         }
     }
 
@@ -117,7 +111,12 @@ impl Progress {
 
     /// `base` is the end of what is compacted: a server that waits for a snapshot needs none any
     /// more once it holds that.
+    ///
+    /// A server that has less than it was sent has no room for more, or its disk is not done. It is sent
+    /// the next append at once if this one brought it further, else a heartbeat later, and the pipeline
+    /// begins again only once it has stored a whole append.
     pub(crate) fn on_accepted(&mut self, index: Index, base: Index) {
+        let has_grown = index > self.matched;
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched.next());
         if matches!(self.flow, Flow::Refill(_)) {
@@ -125,7 +124,7 @@ impl Progress {
                 return;
             }
             self.next = self.matched.next();
-            self.refusals = 0;
+            self.on_refilled();
         }
         while let Some(sent) = self.inflight.front()
             && sent.last <= self.matched
@@ -133,7 +132,14 @@ impl Progress {
             self.inflight_bytes -= sent.bytes;
             self.inflight.pop_front();
         }
-        self.flow = Flow::Replicate;
+        match self.flow {
+            Flow::Probe(Some(probe)) if self.matched < probe.last => {
+                if has_grown {
+                    self.flow = Flow::Probe(None);
+                }
+            }
+            _ => self.flow = Flow::Replicate,
+        }
     }
 
     /// The append after `prev` did not fit; the logs agree at most up to `agreement`.
@@ -144,8 +150,16 @@ impl Progress {
             Flow::Probe(_) => prev != self.next.previous(),
             Flow::Refill(_) => true,
         };
-        if !is_stale {
-            self.restart(agreement.next().min(prev).max(self.matched.next()));
+        if is_stale {
+            return;
+        }
+        let next = agreement.next().min(prev).max(self.matched.next());
+        // Where there is nothing further back to try, the next attempt waits for a heartbeat as well.
+        let is_paused = matches!(self.flow, Flow::Probe(_)) && next >= self.next;
+        let flow = self.flow;
+        self.restart(next);
+        if is_paused {
+            self.flow = flow;
         }
     }
 
@@ -159,33 +173,7 @@ impl Progress {
         }
     }
 
-    /// What it needs next is compacted.
-    pub(crate) fn on_compacted(&mut self) {
-        self.restart(self.matched.next());
-        self.flow = Flow::Refill(Refill::Waiting(Time(0)));
-    }
-
-    pub(crate) fn on_snapshot_started(&mut self, id: SnapshotId) {
-        self.delivered = 0;
-        self.flow = Flow::Refill(Refill::Sending(id));
-    }
-
-    /// It refused the snapshot: the next one is begun after a pause that grows.
-    pub(crate) fn on_snapshot_refused(&mut self, now: Time, pause: Duration) {
-        let doublings = self.refusals.min(PAUSE_DOUBLINGS_MAX);
-        self.refusals += 1;
-        self.flow = Flow::Refill(Refill::Waiting(now + pause * (1 << doublings)));
-    }
-
-    /// The snapshot that is being sent to it.
-    pub(crate) fn sending(&self) -> Option<SnapshotId> {
-        match self.flow {
-            Flow::Refill(Refill::Sending(id)) => Some(id),
-            _ => None,
-        }
-    }
-
-    fn restart(&mut self, next: Index) {
+    pub(crate) fn restart(&mut self, next: Index) {
         self.next = next;
         self.inflight.clear();
         self.inflight_bytes = 0;
@@ -195,7 +183,7 @@ impl Progress {
     /// An append of so many encoded bytes went out, through `last`.
     pub(crate) fn on_sent(&mut self, now: Time, last: Index, bytes: usize) {
         match self.flow {
-            Flow::Probe(_) => self.flow = Flow::Probe(Some(now)),
+            Flow::Probe(_) => self.flow = Flow::Probe(Some(Probe { at: now, last })),
             Flow::Replicate if last >= self.next => {
                 self.inflight.push_back(Sent {
                     last,
@@ -339,6 +327,37 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_stores_less_than_it_is_sent_is_sent_no_pipeline() {
+        let mut progress = Progress::new(Index(10));
+        progress.on_sent(Time(1), Index(20), 30);
+        progress.on_accepted(Index(15), Index(0));
+        assert_eq!(
+            (progress.flow, progress.next),
+            (Flow::Probe(None), Index(16))
+        );
+        progress.on_sent(Time(2), Index(24), 30);
+        let waits = Flow::Probe(Some(Probe {
+            at: Time(2),
+            last: Index(24),
+        }));
+        progress.on_accepted(Index(15), Index(0));
+        assert_eq!((progress.flow, progress.next), (waits, Index(16)));
+        progress.on_accepted(Index(24), Index(0));
+        assert_eq!((progress.flow, progress.next), (Flow::Replicate, Index(25)));
+    }
+
+    #[test]
+    fn a_refusal_that_leaves_nothing_to_try_waits_for_a_heartbeat() {
+        let mut progress = Progress::new(Index(10));
+        progress.on_accepted(Index(9), Index(0));
+        progress.on_lost();
+        progress.on_sent(Time(2), Index(12), 30);
+        let waits = progress.flow;
+        progress.on_rejected(Index(9), Index(3));
+        assert_eq!((progress.flow, progress.next), (waits, Index(10)));
+    }
+
+    #[test]
     fn a_learner_needs_a_short_round_and_stalls_after_its_rounds() {
         let limits = CatchUpLimits {
             round_max: Duration::from_secs(1),
@@ -358,24 +377,6 @@ mod tests {
         assert_eq!(catch_up.state, CatchUpState::Ready);
         catch_up.on_time(second(27), Some(second(16)), Index(9), Index(9), &limits);
         assert_eq!(catch_up.state, CatchUpState::Stalled(second(37)));
-    }
-
-    #[test]
-    fn a_refill_ends_with_what_reaches_the_log_and_outlives_a_connection() {
-        let mut progress = Progress::new(Index(10));
-        progress.on_accepted(Index(4), Index(0));
-        progress.on_compacted();
-        let id = SnapshotId {
-            number: 1,
-            last: crate::types::LogId::default(),
-        };
-        progress.on_snapshot_started(id);
-        progress.on_lost();
-        progress.on_rejected(Index(5), Index(2));
-        progress.on_accepted(Index(5), Index(20));
-        assert_eq!(progress.sending(), Some(id));
-        progress.on_accepted(Index(20), Index(20));
-        assert_eq!((progress.flow, progress.next), (Flow::Replicate, Index(21)));
     }
 
     /// Heard later, the same answer would make what its server knows seem older than it is.
@@ -407,31 +408,5 @@ mod tests {
             (progress.flow, progress.next),
             (Flow::Probe(None), Index(10))
         );
-    }
-
-    #[test]
-    fn once_what_comes_next_is_compacted_it_waits_for_a_snapshot() {
-        let mut progress = Progress::new(Index(10));
-        progress.on_accepted(Index(4), Index(0));
-        progress.on_sent(Time(1), Index(12), 100);
-        progress.on_compacted();
-        assert_eq!(progress.flow, Flow::Refill(Refill::Waiting(Time(0))));
-        assert_eq!((progress.next, progress.inflight()), (Index(5), 0));
-        assert_eq!(progress.sending(), None);
-        progress.on_sent(Time(2), Index(20), 100);
-        assert_eq!((progress.next, progress.inflight()), (Index(5), 0));
-    }
-
-    #[test]
-    fn the_pause_after_refusals_grows_and_is_bounded() {
-        let mut progress = Progress::new(Index(10));
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            progress.on_snapshot_refused(Time(0), Duration::from_nanos(10));
-            if let Flow::Refill(Refill::Waiting(until)) = progress.flow {
-                pauses.push(until.0);
-            }
-        }
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 320, 320]);
     }
 }

@@ -251,7 +251,7 @@ impl Raft {
                 if let Some(progress) = leader.progress.get_mut(&peer) {
                     progress.reachable = false;
                     progress.on_lost();
-                    if gone && progress.sending().is_some() {
+                    if gone && progress.snapshot().is_some() {
                         progress.on_compacted();
                     }
                 }

@@ -88,11 +88,18 @@ impl Raft {
             self.truncate(from.previous());
         }
         let committed = self.commit.max(append.commit.min(from.previous()));
-        let is_full =
-            self.log.bytes(committed, from.previous()) > 2 * self.config.uncommitted_bytes_max;
+        let uncommitted = self.log.bytes(committed, from.previous());
+        let own_max = 2 * self.config.uncommitted_bytes_max;
+        let inherited_max = self.config.inherited_bytes_max.max(own_max);
         let mut to = from.previous();
         for entry in &entries[known..] {
-            if is_full && !self.is_stored_past_the_bound(committed, entry) {
+            // What the leader has inherited is committed only together with an entry of its own term, so
+            // all of it is stored, whatever this server's bound would be as the leader.
+            let max = match entry.term < append.term {
+                true => inherited_max,
+                false => own_max,
+            };
+            if uncommitted > max && !self.is_stored_past_the_bound(committed, entry) {
                 break;
             }
             to = self.log.append(entry.clone()).index;
@@ -215,9 +222,14 @@ impl Raft {
         match ack.outcome {
             AppendOutcome::Accepted(index) if index > last => {} // not what a server sends
             AppendOutcome::Accepted(index) => {
+                let (before, is_append) = (progress.matched, !progress.is_refilled());
                 progress.on_accepted(index, base);
+                let is_followed = progress.delivery.is_open() && progress.matched > before;
                 if let Some(catch_up) = &mut progress.catch_up {
                     catch_up.on_matched(now, progress.matched, last, &limits);
+                }
+                if is_followed {
+                    self.follow_refill(now, from, is_append);
                 }
                 self.advance_commit(now);
                 self.promote_learners(now);
@@ -357,8 +369,8 @@ fn next_append(progress: &Progress, log: &Log, config: &Config, now: Time) -> Ne
     };
     match progress.flow {
         Flow::Refill(_) => Next::Wait { until: Time::NEVER },
-        Flow::Probe(Some(sent)) if now < sent + config.heartbeat => Next::Wait {
-            until: sent + config.heartbeat,
+        Flow::Probe(Some(probe)) if now < probe.at + config.heartbeat => Next::Wait {
+            until: probe.at + config.heartbeat,
         },
         Flow::Probe(_) => Next::Send {
             first,

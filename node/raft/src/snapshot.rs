@@ -9,10 +9,10 @@ use crate::configuration::Configuration;
 use crate::log::LogChange;
 use crate::message::{Message, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome};
 use crate::output::Output;
-use crate::progress::{Flow, Progress, Refill};
+use crate::progress::{Flow, Progress};
 use crate::raft::{Raft, State};
+use crate::refill::Refill;
 use crate::types::{Index, LogId, ServerId, Time};
-use crate::view::PeerRefill;
 
 impl Raft {
     // --- compaction ---------------------------------------------------------------------------
@@ -22,10 +22,29 @@ impl Raft {
     ///
     /// A tail of `log_tail_bytes` is kept; compaction waits until an eighth more has gathered. For
     /// a server that is heard and lags, or receives a snapshot, more is kept: the larger of
-    /// `log_kept_bytes_max` and what it has received of its snapshot. So a snapshot is given up
-    /// only if the log grows faster than it is delivered, and once delivered it is followed by the
-    /// log, not by another snapshot (hashicorp/raft #212).
+    /// `log_kept_bytes_max` and, until it has caught up, what it has received of its snapshot. So a
+    /// snapshot is outrun only if the log grows faster than it is delivered, and once delivered it is
+    /// followed by the log, not by another snapshot (hashicorp/raft #212).
     pub fn compactable(&self, now: Time, applied: Index) -> Index {
+        self.compactable_for(now, applied, |_| true)
+    }
+
+    /// The same while memory is short: no log is kept for a server that only lags. The first transfer to
+    /// a server since that last caught up keeps the log that follows it for as long as it moves, or no
+    /// server would be refilled while memory is short; further ones keep none, so that a server which
+    /// never stores the log costs this once.
+    pub fn compactable_under_pressure(&self, now: Time, applied: Index) -> Index {
+        self.compactable_for(now, applied, |progress| {
+            progress.is_being_refilled(now, &self.config)
+        })
+    }
+
+    fn compactable_for(
+        &self,
+        now: Time,
+        applied: Index,
+        is_kept_for: impl Fn(&Progress) -> bool,
+    ) -> Index {
         let (base, last) = (self.log.base().index, self.log.last().index);
         let tail = self.config.log_tail_bytes;
         if self.log.bytes(base, last) <= tail + tail / 8 {
@@ -41,17 +60,19 @@ impl Raft {
             return wanted.max(base);
         };
         let timeout = self.config.election_timeout_min;
-        let kept = leader.progress.values().filter_map(|progress| {
+        let lagging = leader.progress.values().filter(|it| is_kept_for(it));
+        let kept = lagging.filter_map(|progress| {
             let is_heard = progress
                 .heard
                 .is_some_and(|heard| now.since(heard) < timeout);
-            let needed = match progress.sending() {
+            let needed = match progress.snapshot() {
                 Some(id) => id.last.index,
                 None if is_heard && progress.matched >= base => progress.matched,
                 None => return None,
             };
             let bound = self.config.log_kept_bytes_max as u64;
-            let is_bounded = self.log.bytes(needed, last) as u64 <= bound.max(progress.delivered);
+            let is_bounded =
+                self.log.bytes(needed, last) as u64 <= bound.max(progress.delivery.bytes);
             is_bounded.then_some(needed)
         });
         kept.fold(wanted, Index::min).max(base)
@@ -69,7 +90,9 @@ impl Raft {
         self.log.compact(through);
         if let State::Leader(leader) = &mut self.state {
             let outrun = |progress: &&mut Progress| {
-                progress.sending().is_some_and(|id| id.last.index < through)
+                progress
+                    .snapshot()
+                    .is_some_and(|id| id.last.index < through)
             };
             leader
                 .progress
@@ -81,8 +104,9 @@ impl Raft {
 
     // --- leader -------------------------------------------------------------------------------
 
-    /// Asks for snapshots for those who need one and are heard, a few at a time. Answers when to
-    /// look again.
+    /// Asks for snapshots for those that need one and are heard, a few at a time, first for those that
+    /// have waited longest since their pause. Answers when to look again. One that has all of its
+    /// snapshot takes no place any more: however long it restores, the others are served.
     pub(crate) fn start_snapshots(&mut self, now: Time) -> Time {
         let base = self.log.base().index;
         let (max, timeout) = (self.config.snapshots_max, self.config.election_timeout_min);
@@ -90,25 +114,32 @@ impl Raft {
             return Time::NEVER;
         };
         let mut due = Time::NEVER;
-        let sending = leader.progress.values().filter_map(Progress::sending);
-        let mut room = max.saturating_sub(sending.count());
+        let mut sending = 0;
+        let mut waiting = Vec::new();
         for (server, progress) in &mut leader.progress {
-            let is_refilled = matches!(progress.flow, Flow::Refill(_));
-            if !is_refilled && progress.next.previous() < base {
+            if !progress.is_refilled() && progress.next.previous() < base {
                 progress.on_compacted();
             }
-            let Flow::Refill(Refill::Waiting(until)) = progress.flow else {
-                continue;
+            let until = match progress.flow {
+                Flow::Refill(Refill::Waiting(until)) => until,
+                Flow::Refill(Refill::Sending(_)) => {
+                    sending += 1;
+                    continue;
+                }
+                _ => continue,
             };
             let is_heard = progress
                 .heard
                 .is_some_and(|heard| now.since(heard) < timeout);
             if now < until {
                 due = due.min(until);
-            } else if room > 0 && is_heard && progress.reachable {
-                room -= 1;
-                self.outputs.push(Output::StartSnapshot { to: *server });
+            } else if is_heard && progress.reachable {
+                waiting.push((until, *server));
             }
+        }
+        waiting.sort_unstable();
+        for (_, to) in waiting.into_iter().take(max.saturating_sub(sending)) {
+            self.outputs.push(Output::StartSnapshot { to });
         }
         due
     }
@@ -116,7 +147,7 @@ impl Raft {
     /// The driver has taken the snapshot that [`Output::StartSnapshot`] asked for: it covers the
     /// log through `last`, which is committed. Answers its name; `None` if it is not wanted any more,
     /// or the log that follows it is compacted already.
-    pub fn snapshot_started(&mut self, to: ServerId, last: LogId) -> Option<SnapshotId> {
+    pub fn snapshot_started(&mut self, now: Time, to: ServerId, last: LogId) -> Option<SnapshotId> {
         assert!(
             last.index <= self.commit,
             "a snapshot is of what is committed"
@@ -134,14 +165,24 @@ impl Raft {
         leader.snapshots += 1;
         let number = leader.snapshots;
         let id = SnapshotId { number, last };
-        progress.on_snapshot_started(id);
+        progress.on_snapshot_started(now, id);
         Some(id)
     }
 
-    /// The snapshot that is to be sent to `server` now.
+    /// Every byte of that snapshot is acknowledged. The server restores it, which may take longer than
+    /// the next piece may, and another may be sent one meanwhile.
+    pub fn snapshot_delivered(&mut self, now: Time, to: ServerId, id: SnapshotId) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&to)
+        {
+            progress.on_snapshot_delivered(now, id);
+        }
+    }
+
+    /// The snapshot that is to be sent to `server` now; its end again and again until it is restored.
     pub fn snapshot_for(&self, server: ServerId) -> Option<SnapshotId> {
         match &self.state {
-            State::Leader(leader) => leader.progress.get(&server)?.sending(),
+            State::Leader(leader) => leader.progress.get(&server)?.snapshot(),
             _ => None,
         }
     }
@@ -151,31 +192,42 @@ impl Raft {
         let Some(progress) = self.answered(now, from, ack.term) else {
             return;
         };
-        if progress.sending() != Some(ack.id) {
+        if progress.snapshot() != Some(ack.id) {
             return;
         }
         match ack.outcome {
-            SnapshotOutcome::Received(offset) => {
-                progress.delivered = progress.delivered.max(offset);
-            }
-            SnapshotOutcome::Refused => progress.on_snapshot_refused(now, pause),
+            SnapshotOutcome::Received(offset) => progress.on_snapshot_received(now, offset),
+            SnapshotOutcome::Refused => progress.on_snapshot_failed(now, pause),
         }
     }
 
-    /// A server that went silent while it received a snapshot does not hold up the others.
+    /// A server that went silent while it received a snapshot, or takes no more of it, does not hold up
+    /// the others.
     pub(crate) fn check_snapshots(&mut self, now: Time) {
+        let config = &self.config;
         // Not before it counts as silent when a snapshot is to be begun, either.
-        let timeout = self.config.election_timeout_min;
-        let max = self.config.snapshot_silence_max.max(timeout);
+        let silence_max = config.snapshot_silence_max.max(config.election_timeout_min);
         let State::Leader(leader) = &mut self.state else {
             return;
         };
         let elected = leader.elected;
         for progress in leader.progress.values_mut() {
             let heard = progress.heard.unwrap_or(elected);
-            if progress.sending().is_some() && now.since(heard) >= max {
+            if progress.snapshot().is_some() && now.since(heard) >= silence_max {
                 progress.on_compacted();
             }
+            progress.check_refill(now, config);
+        }
+    }
+
+    /// What was delivered to a server lifts the bound of the log that is kept for it no more once it has
+    /// caught up.
+    pub(crate) fn follow_refill(&mut self, now: Time, from: ServerId, is_append: bool) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.progress.get_mut(&from)
+        {
+            let lacks = self.log.bytes(progress.matched, self.log.last().index);
+            progress.on_refill_followed(now, is_append, lacks, &self.config);
         }
     }
 
@@ -253,14 +305,5 @@ impl Raft {
             self.finish_changes(now);
         }
         true
-    }
-}
-
-impl Progress {
-    pub(crate) fn refill(&self) -> Option<PeerRefill> {
-        matches!(self.flow, Flow::Refill(_)).then(|| PeerRefill {
-            sending: self.sending(),
-            delivered: self.delivered,
-        })
     }
 }

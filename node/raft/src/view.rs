@@ -40,6 +40,8 @@ pub struct PeerProgress {
     pub inflight_bytes: usize,
     /// It lacks entries that are compacted.
     pub refill: Option<PeerRefill>,
+    /// Bytes of its snapshot that it has acknowledged, until it has caught up: as much log is kept for it.
+    pub delivered: u64,
 }
 
 /// How far a server that needs a snapshot is.
@@ -175,6 +177,7 @@ impl Raft {
                 is_stalled: progress.is_stalled(),
                 inflight_bytes: progress.inflight_bytes(),
                 refill: progress.refill(),
+                delivered: progress.delivery.bytes,
             })
     }
 }

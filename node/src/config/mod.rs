@@ -383,6 +383,13 @@ impl Config {
         let defaults = kontiki_raft::Config::default();
         let lowered = |bytes: usize, parts| share(parts).min(bytes as u64) as usize;
         let sessions = self.sessions.bounds();
+        let snapshots = SnapshotSettings {
+            bytes_per_second: limits.snapshot_bytes_per_second,
+            bytes_max: limits.snapshot_bytes_max,
+            ..SnapshotSettings::default()
+        };
+        // At a low rate the next piece of each transfer is due later than after the default.
+        let piece_max = snapshots.piece_pause() * defaults.snapshots_max as u32;
         let raft = kontiki_raft::Config {
             heartbeat: Duration::from_millis(self.raft.heartbeat_milliseconds),
             election_timeout_min: Duration::from_millis(shortest),
@@ -396,6 +403,7 @@ impl Config {
             log_kept_bytes_max: limits.log_kept_bytes_max,
             uncommitted_bytes_max: lowered(defaults.uncommitted_bytes_max, 8),
             inflight_bytes_max: lowered(defaults.inflight_bytes_max, 16),
+            snapshot_stall_max: defaults.snapshot_stall_max.max(2 * piece_max),
             ..defaults
         };
         DriverConfig {
@@ -412,11 +420,7 @@ impl Config {
                 entries_max: limits.checkpoint_commands_max,
                 interval: Duration::from_millis(limits.checkpoint_milliseconds_max),
             },
-            snapshots: SnapshotSettings {
-                bytes_per_second: limits.snapshot_bytes_per_second,
-                bytes_max: limits.snapshot_bytes_max,
-                ..SnapshotSettings::default()
-            },
+            snapshots,
             sessions: SessionBounds {
                 bytes_max: sessions.bytes_max.min(share(8)),
                 ..sessions

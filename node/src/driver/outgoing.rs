@@ -12,17 +12,20 @@ use crate::machine::View;
 
 /// Pieces sent and not acknowledged; they are kept to be sent again.
 pub(super) const WINDOW_MAX: usize = 4;
+/// Doublings of the time after which silence is taken for a loss: over a slow link a piece takes longer
+/// than five heartbeats, and pieces that are sent again would only hold it up.
+const PATIENCE_DOUBLINGS_MAX: u32 = 3;
 
 /// Invariant: the window is contiguous, begins at what is acknowledged, and `sent` of it are sent.
 pub(super) struct Outgoing {
     pub(super) id: SnapshotId,
-    view: Box<dyn View>,
+    /// The frozen state, until all of it is written.
+    view: Option<Box<dyn View>>,
     piece_bytes: usize,
     /// Written and not yet cut.
     written: Vec<u8>,
     /// Of all that is written.
     checksum: u32,
-    is_written: bool,
     window: VecDeque<Piece>,
     sent: usize,
     /// Where the next piece is cut.
@@ -31,6 +34,9 @@ pub(super) struct Outgoing {
     moved: Time,
     /// A piece arrived before the one that is missing: that one is lost, or late.
     has_gap: bool,
+    /// How often silence was taken for a loss, less what was acknowledged since.
+    doublings: u32,
+    is_delivered: bool,
 }
 
 /// A piece that is not acknowledged.
@@ -58,17 +64,23 @@ impl Outgoing {
         let written = header.encode();
         Self {
             id,
-            view,
+            view: Some(view),
             piece_bytes: piece_bytes.max(1),
             checksum: crc32c::crc32c(&written),
             written,
-            is_written: false,
             window: VecDeque::new(),
             sent: 0,
             offset: 0,
             moved: now,
             has_gap: false,
+            doublings: 0,
+            is_delivered: false,
         }
+    }
+
+    /// Everything is acknowledged; what is left to do is the receiver's.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.is_delivered
     }
 
     /// Bytes that are written and not acknowledged.
@@ -105,13 +117,17 @@ impl Outgoing {
     }
 
     fn cut(&mut self) -> Piece {
-        while !self.is_written && self.written.len() < self.piece_bytes {
+        while self.written.len() < self.piece_bytes
+            && let Some(view) = &mut self.view
+        {
             let before = self.written.len();
             let room = self.piece_bytes - before;
-            self.is_written = !self.view.write(&mut self.written, room);
+            if !view.write(&mut self.written, room) {
+                self.view = None;
+            }
             self.checksum = crc32c::crc32c_append(self.checksum, &self.written[before..]);
         }
-        let is_end = self.is_written && self.written.len() <= self.piece_bytes;
+        let is_end = self.view.is_none() && self.written.len() <= self.piece_bytes;
         let length = self.written.len().min(self.piece_bytes);
         let rest = self.written.split_off(length);
         let mut bytes = std::mem::replace(&mut self.written, rest);
@@ -144,7 +160,18 @@ impl Outgoing {
             self.window.pop_front();
             self.sent = self.sent.saturating_sub(1);
             self.moved = now;
+            self.doublings = self.doublings.saturating_sub(1);
         }
+        let end = self.window.front().filter(|piece| piece.is_end);
+        self.is_delivered |= end.is_some_and(|end| end.end() <= offset);
+    }
+
+    /// Silence has lasted until [`Outgoing::lost_at`].
+    pub(super) fn on_lost(&mut self, now: Time) {
+        if !self.has_gap {
+            self.doublings = (self.doublings + 1).min(PATIENCE_DOUBLINGS_MAX);
+        }
+        self.rewind(now);
     }
 
     /// What was sent and is not acknowledged is lost: sends it again.
@@ -158,7 +185,7 @@ impl Outgoing {
     pub(super) fn lost_at(&self, heartbeat: Duration) -> Option<Time> {
         let patience = match self.has_gap {
             true => heartbeat / 4,
-            false => 5 * heartbeat,
+            false => 5 * heartbeat * (1 << self.doublings),
         };
         (self.sent > 0).then_some(self.moved + patience)
     }
@@ -222,11 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn silence_is_taken_for_a_loss_later_and_later_until_something_arrives() {
+        let heartbeat = Duration::from_nanos(4);
+        let mut outgoing = outgoing(1000, 10);
+        let mut patience = Vec::new();
+        for _ in 0..6 {
+            while outgoing.next(Time(100)).is_some() {}
+            patience.push(outgoing.lost_at(heartbeat).expect("sent").0 - 100);
+            outgoing.on_lost(Time(100));
+        }
+        assert_eq!(patience, [20, 40, 80, 160, 160, 160]);
+        while outgoing.next(Time(100)).is_some() {}
+        outgoing.on_received(20, Time(200));
+        assert_eq!(outgoing.lost_at(heartbeat), Some(Time(240)));
+    }
+
+    #[test]
     fn the_end_is_sent_until_the_transfer_is_over() {
         let mut outgoing = outgoing(0, 1000);
         let end = outgoing.next(Time(1)).expect("one piece");
         assert!(end.is_end && !outgoing.is_ready());
+        outgoing.on_received(end.end() - 1, Time(1));
+        assert!(!outgoing.is_delivered());
         outgoing.on_received(end.end(), Time(2));
+        assert!(outgoing.is_delivered());
         let heartbeat = Duration::from_nanos(4);
         assert_eq!(outgoing.lost_at(heartbeat), Some(Time(21)));
         outgoing.rewind(Time(3));

@@ -21,7 +21,7 @@ impl<R> Driver<R> {
     pub fn queues(&self) -> [Queue; 11] {
         let config = self.raft.config();
         let log = self.log_kept();
-        let (snapshots, window) = self.snapshots.outgoing();
+        let (snapshots, sending, window) = self.snapshots.outgoing();
         let settings = self.snapshots.settings();
         let piece = (settings.piece_bytes + 2 * piece::CHECKSUM_BYTES) as u64;
         let queue = |what, held: usize, max: usize| Queue {
@@ -57,7 +57,7 @@ impl<R> Driver<R> {
                 config.uncommitted_bytes_max,
             ),
             log,
-            queue("snapshots sent", snapshots, config.snapshots_max),
+            queue("snapshots sent", sending, config.snapshots_max),
             Queue {
                 what: "bytes of snapshots sent and not acknowledged",
                 held: window,
@@ -79,8 +79,8 @@ impl<R> Driver<R> {
     /// The log in bytes: a tail, what others still need, what is not applied, and what a turn brings.
     fn log_kept(&self) -> Queue {
         let config = self.raft.config();
-        let peers = self.raft.progress().filter_map(|peer| peer.refill);
-        let delivered = peers.map(|refill| refill.delivered).max().unwrap_or(0);
+        let delivered = self.raft.progress().map(|peer| peer.delivered).max();
+        let delivered = delivered.unwrap_or(0);
         let tail = config.log_tail_bytes + config.log_tail_bytes / 8 + self.log.chunk_bytes();
         let unapplied = self
             .log

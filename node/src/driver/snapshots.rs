@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{Message, Role, ServerId, SnapshotAck, SnapshotChunk, SnapshotOutcome, Time};
+use kontiki_raft::{
+    Index, Message, Role, ServerId, SnapshotAck, SnapshotChunk, SnapshotOutcome, Time,
+};
 
 use super::Driver;
 use super::incoming::{Assembly, Incoming, Name};
@@ -39,6 +41,13 @@ impl Default for SnapshotSettings {
             bytes_max: 16 << 30,
             bytes_per_second: 0,
         }
+    }
+}
+
+impl SnapshotSettings {
+    /// How long the rate lets pass between two pieces, to whichever servers.
+    pub(crate) fn piece_pause(&self) -> Duration {
+        pause_after(self.piece_bytes, self)
     }
 }
 
@@ -93,10 +102,13 @@ impl Snapshots {
         &self.settings
     }
 
-    /// How many are sent, and their bytes on the way.
-    pub(super) fn outgoing(&self) -> (usize, u64) {
-        let bytes = self.outgoing.values().map(Outgoing::window_bytes);
-        (self.outgoing.len(), bytes.sum::<usize>() as u64)
+    /// How many are under way, how many of them are not delivered yet, and the bytes of all that are sent
+    /// and not known to be settled.
+    pub(super) fn outgoing(&self) -> (usize, usize, u64) {
+        let all = self.outgoing.values();
+        let sending = all.clone().filter(|it| !it.is_delivered()).count();
+        let bytes = all.map(Outgoing::window_bytes).sum::<usize>();
+        (self.outgoing.len(), sending, bytes as u64)
     }
 
     /// Bytes of the snapshot that this server is receiving or restoring.
@@ -111,6 +123,18 @@ impl<R> Driver<R> {
     /// appends is not dropped before others have seen it.
     pub(super) fn compact(&mut self) {
         let through = self.raft.compactable(self.now, self.applier.applied());
+        self.compact_through(through);
+    }
+
+    /// Memory is short: drops the log that is kept for servers that lag as well. Nothing of this turn is
+    /// among it, since only what was applied before is dropped.
+    pub(super) fn compact_under_pressure(&mut self) {
+        let applied = self.applier.applied();
+        let through = self.raft.compactable_under_pressure(self.now, applied);
+        self.compact_through(through);
+    }
+
+    fn compact_through(&mut self, through: Index) {
         if through < self.raft.first() {
             return;
         }
@@ -134,7 +158,7 @@ impl<R> Driver<R> {
     pub(super) fn on_snapshot_taken(&mut self, to: ServerId, view: HostView) {
         self.snapshots.asked.remove(&to);
         let last = view.applied;
-        let Some(id) = self.raft.snapshot_started(to, last) else {
+        let Some(id) = self.raft.snapshot_started(self.now, to, last) else {
             return;
         };
         let (index, configuration) = self.raft.configuration_at(last.index);
@@ -155,7 +179,12 @@ impl<R> Driver<R> {
             return;
         };
         match ack.outcome {
-            SnapshotOutcome::Received(offset) => outgoing.on_received(offset, self.now),
+            SnapshotOutcome::Received(offset) => {
+                outgoing.on_received(offset, self.now);
+                if outgoing.is_delivered() {
+                    self.raft.snapshot_delivered(self.now, from, ack.id);
+                }
+            }
             SnapshotOutcome::Refused => {
                 self.counters.snapshots_refused_by_peers += 1;
                 self.snapshots.outgoing.remove(&from);
@@ -194,7 +223,7 @@ impl<R> Driver<R> {
         let mut sent = Vec::new();
         for (to, outgoing) in &mut self.snapshots.outgoing {
             if outgoing.lost_at(heartbeat).is_some_and(|at| now >= at) {
-                outgoing.rewind(now);
+                outgoing.on_lost(now);
             }
             if outgoing.is_ready() && now < self.snapshots.next_at {
                 due = due.min(self.snapshots.next_at);

@@ -141,6 +141,7 @@ impl World {
             log_tail_bytes: TAIL_BYTES,
             log_kept_bytes_max: KEPT_BYTES_MAX,
             uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+            inherited_bytes_max: 2 * UNCOMMITTED_BYTES_MAX,
             reads_max: READS_MAX,
             ..kontiki_raft::Config::default()
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::progress::{CatchUp, CatchUpLimits, CatchUpState, Flow, Progress};
+use crate::progress::{CatchUp, CatchUpLimits, CatchUpState, Flow, Probe, Progress};
 use crate::types::{Index, Time};
 
 /// What may happen to a progress.
@@ -36,6 +36,8 @@ proptest! {
         let mut progress = Progress::new(Index(first));
         let (mut matched, mut next, mut in_flight) = (0, first, Vec::new());
         let (mut is_probing, mut highest) = (true, first - 1);
+        // The last entry of the probe that is on its way.
+        let mut probed = None;
         for (at, event) in events.into_iter().enumerate() {
             let now = Time(at as u64);
             match event {
@@ -45,7 +47,9 @@ proptest! {
                     progress.on_sent(now, Index(last), bytes);
                     highest = highest.max(last);
                     if is_probing {
-                        prop_assert_eq!(progress.flow, Flow::Probe(Some(now)));
+                        let probe = Probe { at: now, last: Index(last) };
+                        prop_assert_eq!(progress.flow, Flow::Probe(Some(probe)));
+                        probed = Some(last);
                     } else if count > 0 {
                         in_flight.push((last, now, bytes));
                         next = last + 1;
@@ -53,19 +57,29 @@ proptest! {
                 }
                 Event::Accepted(more) => {
                     let index = (matched + more).min(highest);
+                    let before = matched;
                     progress.on_accepted(Index(index), Index(0));
                     matched = matched.max(index);
                     next = next.max(matched + 1);
                     in_flight.retain(|(last, ..)| *last > matched);
-                    is_probing = false;
+                    // Less than the probe brought: the pipeline does not begin.
+                    is_probing &= probed.is_some_and(|last| matched < last);
+                    if !is_probing || matched > before {
+                        probed = None;
+                    }
                 }
                 Event::Rejected(prev, agreement) => {
                     progress.on_rejected(Index(prev), Index(agreement));
                     // News only if it is the probe's, or beyond what is known to match.
                     let is_news = if is_probing { prev + 1 == next } else { prev > matched };
                     if is_news {
+                        let was = next;
                         next = prev.min(agreement + 1).max(matched + 1);
                         in_flight.clear();
+                        // With nothing further back to try, the probe counts as on its way.
+                        if !is_probing || next < was {
+                            probed = None;
+                        }
                         is_probing = true;
                     }
                 }
@@ -75,9 +89,14 @@ proptest! {
                         next = matched + 1;
                     }
                     in_flight.clear();
-                    is_probing = true;
+                    (is_probing, probed) = (true, None);
                 }
             }
+            let waits = match progress.flow {
+                Flow::Probe(probe) => probe.map(|probe| probe.last.0),
+                _ => None,
+            };
+            prop_assert_eq!(waits, probed);
             prop_assert_eq!((progress.matched.0, progress.next.0), (matched, next));
             prop_assert!(matched < next);
             prop_assert_eq!(matches!(progress.flow, Flow::Probe(_)), is_probing);

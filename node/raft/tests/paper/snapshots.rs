@@ -135,7 +135,9 @@ fn s7_the_leader_sends_a_snapshot_to_who_needs_what_is_discarded() {
     leader.snapshots_asked.clear();
     leader.hear(3, refused);
     assert_eq!(leader.snapshots_asked, [3]);
-    let id = leader.raft.snapshot_started(ServerId(3), at(6, 2));
+    let id = leader
+        .raft
+        .snapshot_started(leader.now, ServerId(3), at(6, 2));
     assert!(id.is_some());
     assert_eq!(leader.raft.snapshot_for(ServerId(3)), id);
     let sent = leader.hear(3, holds(6));

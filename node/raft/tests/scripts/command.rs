@@ -14,7 +14,8 @@
 //! slow 1           writes take until `persist`          persist 1 [newest]   the oldest write is done
 //! broken 2 1       2's connection to 1 broke            connected 2 1        it is up again
 //! elect 1          trigger and settle
-//! compact 1 5      1's log is compacted through 5       refusing 4 / restoring 4  4's snapshots
+//! compact 1 5      1's log is compacted through 5
+//! refusing 4 / hanging 4 / restoring 4   what 4's machine does with a snapshot
 //! propose 1        a command                            read 1 7             read number 7
 //! leases 1 2 3     all know that reads under a lease are on
 //! leased 1 7       read number 7, by lease if there is one
@@ -33,7 +34,7 @@ use kontiki_raft::{
     ChangeRequest, Config, Configuration, Index, Purpose, Raft, ReadId, Refused, ServerId,
 };
 
-use crate::world::World;
+use crate::world::{Restores, World};
 
 pub fn run(world: &mut World, command: &str) {
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -138,8 +139,9 @@ pub fn run(world: &mut World, command: &str) {
             None
         }),
         ["compact", id, through] => world.compact(server(id), Index(number(through))),
-        ["refusing", id] => refuse_snapshots(world, server(id), true),
-        ["restoring", id] => refuse_snapshots(world, server(id), false),
+        ["refusing", id] => restores(world, server(id), Restores::Not),
+        ["hanging", id] => restores(world, server(id), Restores::ForEver),
+        ["restoring", id] => restores(world, server(id), Restores::Well),
         ["state"] => {
             let states: Vec<String> = world.servers.values().map(|it| it.describe()).collect();
             states.into_iter().for_each(|state| world.say(state));
@@ -175,9 +177,9 @@ fn start(world: &mut World, words: &[&str]) {
     }
 }
 
-fn refuse_snapshots(world: &mut World, id: ServerId, refuses: bool) {
+fn restores(world: &mut World, id: ServerId, how: Restores) {
     if let Some(server) = world.servers.get_mut(&id) {
-        server.refuses_snapshots = refuses;
+        server.restores = how;
     }
 }
 
@@ -186,9 +188,11 @@ fn set(config: &mut Config, name: &str, value: usize) {
         "min_majority" => config.min_majority = value,
         "election_priority" => config.election_priority = value as u8,
         "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
+        "inherited_bytes_max" => config.inherited_bytes_max = value,
         "log_tail_bytes" => config.log_tail_bytes = value,
         "log_kept_bytes_max" => config.log_kept_bytes_max = value,
         "inflight_bytes_max" => config.inflight_bytes_max = value,
+        "snapshots_max" => config.snapshots_max = value,
         "append_entries_max" => config.append_entries_max = value,
         _ => panic!("no such setting: {name}"),
     }

@@ -13,6 +13,14 @@ use crate::words::{describe, describe_configuration};
 /// Deliveries in one `settle`; a script that needs more does not settle.
 const DELIVERIES_MAX: usize = 1000;
 
+/// How a machine restores a snapshot: well, not at all, or without an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Restores {
+    Well,
+    Not,
+    ForEver,
+}
+
 /// A server and the entries that its driver would hold.
 pub struct Server {
     pub raft: Raft,
@@ -21,8 +29,8 @@ pub struct Server {
     base: Index,
     /// Its log is compacted at the end of every turn, as far as the engine says.
     pub compacts: bool,
-    /// Its machine restores no snapshot.
-    pub refuses_snapshots: bool,
+    /// What its machine does with a snapshot.
+    pub restores: Restores,
     due: Time,
     seen: (Role, u64, u64, Option<ServerId>),
     /// `None` if all that is written is persistent at once.
@@ -79,7 +87,7 @@ impl World {
                 entries: Vec::new(),
                 base: Index(0),
                 compacts: false,
-                refuses_snapshots: false,
+                restores: Restores::Well,
                 due: Time::NEVER,
                 seen,
                 disk: None,
@@ -124,7 +132,7 @@ impl World {
                     });
                 }
                 Output::StartSnapshot { to } => {
-                    let letter = server.snapshot_for(to);
+                    let letter = server.snapshot_for(now, to);
                     events.push(describe(id, to, &letter.message, &[]));
                     self.letters.push_back(letter);
                 }
@@ -269,23 +277,34 @@ impl World {
             Message::SnapshotChunk(chunk) => Some(*chunk),
             _ => None,
         };
-        let refuses = self.servers[&to].refuses_snapshots;
+        let acknowledged = match &message {
+            Message::SnapshotAck(ack) if ack.outcome != SnapshotOutcome::Refused => Some(ack.id),
+            _ => None,
+        };
+        let restores = self.servers[&to].restores;
         let told = self.servers.get(&from).map(|it| it.raft.eligibility());
-        let mut refused = None;
+        let mut answered = None;
         self.turn_with(to, &received, |raft, now| {
             raft.receive(now, from, message, &entries);
             told.into_iter().for_each(|told| raft.learn(from, told));
+            if let Some(id) = acknowledged {
+                raft.snapshot_delivered(now, from, id);
+            }
             let chunk = chunk.filter(|chunk| raft.wants_snapshot(from, chunk))?;
-            if refuses {
-                refused = Some((raft.term(), chunk.id));
+            let outcome = match restores {
+                Restores::Well => None,
+                Restores::Not => Some(SnapshotOutcome::Refused),
+                Restores::ForEver => Some(SnapshotOutcome::Received(1)),
+            };
+            if let Some(outcome) = outcome {
+                answered = Some((raft.term(), chunk.id, outcome));
                 return None;
             }
             let configuration = configuration.expect("it is in every snapshot");
             raft.install_snapshot(now, chunk.id.last, configuration)
                 .then(|| format!("{}: installs the snapshot through {}", to.0, chunk.id.last))
         });
-        if let Some((term, id)) = refused {
-            let outcome = SnapshotOutcome::Refused;
+        if let Some((term, id, outcome)) = answered {
             let message = Message::SnapshotAck(SnapshotAck { term, id, outcome });
             self.say(describe(to, from, &message, &[]));
             self.letters.push_back(Letter {
@@ -411,12 +430,12 @@ impl Server {
     }
 
     /// What the driver sends when the engine asks for a snapshot: its state, all that is committed.
-    fn snapshot_for(&mut self, to: ServerId) -> Letter {
+    fn snapshot_for(&mut self, now: Time, to: ServerId) -> Letter {
         let commit = self.raft.commit();
         let (at, configuration) = self.raft.configuration_at(commit);
         let configuration = (at, configuration.clone());
         let last = self.raft.id_at(commit).expect("held");
-        let id = self.raft.snapshot_started(to, last).expect("wanted");
+        let id = self.raft.snapshot_started(now, to, last).expect("wanted");
         let chunk = SnapshotChunk {
             term: self.raft.term(),
             id,
