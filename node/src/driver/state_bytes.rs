@@ -87,22 +87,33 @@ impl<R> Driver<R> {
     }
 
     /// Refuses a command that may make the state larger once there is no room for it: in the log, and in
-    /// the state as well, where it will be together with what is not applied yet.
+    /// the state as well, where it will be together with what is not applied yet. Before that the log gives
+    /// up what it keeps for servers that lag: one that is heard and stores nothing would stop all writes.
     pub(super) fn check_state_limit(&mut self, command: &[u8]) -> Result<(), Refusal> {
         let Some(max) = self.state_bytes_max else {
             return Ok(());
         };
-        let log = self.log_bytes();
-        let held = StateBytes { log, ..self.held }.total();
-        let unapplied = self
-            .log
-            .bytes(self.applier.applied(), self.raft.last().index);
-        let coming = unapplied + 2 * command.len();
-        if held + coming as u64 <= max || !self.applier.grows(command) {
+        let coming = 2 * command.len() as u64;
+        if self.held_and_unapplied() + coming <= max || !self.applier.grows(command) {
+            return Ok(());
+        }
+        self.compact_under_pressure();
+        if self.held_and_unapplied() + coming <= max {
             return Ok(());
         }
         self.counters.refused_by_state_limit += 1;
+        let held = self.held_now();
         Err(Refusal::StateLimit { held, max })
+    }
+
+    fn held_now(&self) -> u64 {
+        let log = self.log_bytes();
+        StateBytes { log, ..self.held }.total()
+    }
+
+    fn held_and_unapplied(&self) -> u64 {
+        let (applied, last) = (self.applier.applied(), self.raft.last().index);
+        self.held_now() + self.log.bytes(applied, last) as u64
     }
 
     /// Why a snapshot is not taken in further with so many bytes more, if it is not.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{ChangeRequest, ClusterId, Purpose, ServerId, Time};
+use kontiki_raft::{ChangeRequest, ClusterId, Message, Purpose, ServerId, Time};
 
 use crate::driver::*;
 use crate::host::{SessionId, Stamp};
@@ -19,6 +19,8 @@ struct World {
     now: Time,
     asked: u64,
     answers: BTreeMap<u64, Result<Answer, Refusal>>,
+    /// Appends to this server are lost.
+    stuck: Option<ServerId>,
 }
 
 impl World {
@@ -37,10 +39,37 @@ impl World {
         world
     }
 
+    /// Servers 1 to 3, of which 1 leads, with this limit.
+    fn of_three(limit: u64) -> Self {
+        let mut world = Self::default();
+        for id in 1..=3 {
+            world.start(id, Some(limit));
+        }
+        for id in 1..=3 {
+            world.asked += 1;
+            let (_, inbox) = world.drivers.get_mut(&ServerId(id)).expect("it runs");
+            inbox.push(Input::Bootstrap {
+                cluster: ClusterId(7),
+                voters: (1..=3).map(ServerId).collect(),
+                reply: world.asked,
+            });
+        }
+        world.run(1);
+        world
+            .ask(|reply| Input::TriggerElection { reply })
+            .expect("it campaigns");
+        world.until("1 leads and is activated", |world| {
+            let status = world.status(1);
+            status.standing.leader == Some(ServerId(1)) && status.activated
+        });
+        world
+    }
+
     fn start(&mut self, id: u64, state_bytes_max: Option<u64>) {
         let raft = kontiki_raft::Config {
             log_tail_bytes: 64 << 10,
-            log_kept_bytes_max: 128 << 10,
+            log_kept_bytes_max: 256 << 10,
+            inflight_bytes_max: 16 << 10,
             ..kontiki_raft::Config::default()
         };
         let config = DriverConfig {
@@ -53,7 +82,10 @@ impl World {
             command_bytes_max: 1 << 20,
             dirty_read: true,
             lease_reads: false,
-            snapshots: SnapshotSettings::default(),
+            snapshots: SnapshotSettings {
+                piece_bytes: 4 << 10,
+                ..SnapshotSettings::default()
+            },
             sessions: crate::config::SessionSettings::default().bounds(),
             checkpoint: CheckpointConfig {
                 entries_max: 1000,
@@ -86,6 +118,10 @@ impl World {
                 }
             }
             for envelope in sent {
+                let is_append = matches!(envelope.message, Message::Append(_));
+                if is_append && self.stuck == Some(envelope.to) {
+                    continue;
+                }
                 if let Some((_, inbox)) = self.drivers.get_mut(&envelope.to) {
                     inbox.push(Input::Peer(envelope));
                 }
@@ -278,6 +314,41 @@ fn a_snapshot_beside_which_there_is_no_room_is_refused_and_freed() {
     world.start(3, Some(4 << 20));
     world.add(3);
     world.until("the other has caught up", |world| {
+        world.status(3).applied == world.status(1).applied
+    });
+}
+
+/// Its lane for entries is stuck: the log that is kept for it would take all the room that there is.
+#[test]
+fn h5_a_server_that_is_heard_and_stores_nothing_stops_no_writes() {
+    let limit = 1 << 20;
+    let mut world = World::of_three(limit);
+    let keys = world.fill();
+    for key in 0..24 {
+        world.delete(key).expect("deleted");
+    }
+    world.run(1000);
+    let overwrite = |world: &mut World| world.put(keys - 1, VALUE);
+    for _ in 0..100 {
+        overwrite(&mut world).expect("all are well");
+    }
+    world.stuck = Some(ServerId(3));
+    // While a snapshot travels, and until lost appends are given up, a write may have to wait.
+    let mut refused = 0;
+    for _ in 0..300 {
+        if overwrite(&mut world).is_err() {
+            refused += 1;
+            world.run(2000);
+            overwrite(&mut world).expect("two of three store it");
+        }
+    }
+    assert!(refused < 60, "{refused} of 300 writes were refused");
+    let held = world.status(1).state_bytes;
+    assert!(held.total() <= limit, "{held:?}");
+    assert!(world.status(3).applied < world.status(1).applied);
+    // It is refilled as often as it takes, and follows once it stores again.
+    world.stuck = None;
+    world.until("it has caught up", |world| {
         world.status(3).applied == world.status(1).applied
     });
 }
