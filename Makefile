@@ -81,7 +81,7 @@ failover: build ## Kill 20 leaders of ours and of etcd, the last part of bench a
 memory: build ## Write ten million values, and fail if a node grew since the first million (2 min)
 	$(RUN) kontiki-bench -- memory
 
-refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds, memory
+refill: build ## Refill fresh servers from a million keys; prints stall, bytes, seconds; bounds memory
 	$(RUN) kontiki-bench -- refill
 
 image: build ## Build the images localhost/kontiki-{node,operator}:dev (TAG=dev), kontiki-bank:{1,2}

@@ -1,8 +1,9 @@
 //! Fresh servers are refilled from a million keys while writes go on.
 //!
 //! What it shows: how much memory compaction saves (the same load with a log that is never
-//! compacted, and with the default tail); how many bytes and seconds a refill takes; and the longest
-//! time without any acknowledgement meanwhile, beside that of as long a time without a refill.
+//! compacted, and with the default tail); how many bytes and seconds a refill takes; the longest
+//! time without any acknowledgement meanwhile, beside that of as long a time without a refill; and what
+//! the refilled server holds, in the end and at its peak, beside its leader. It fails if that is too much.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::generator::{self, Data, Operation};
 use crate::grpc::Connection;
 use crate::machine;
-use crate::measure::memory_of;
+use crate::measure::{memory_of, peak_of};
 use crate::options::Options;
 use crate::run::find_node;
 use crate::statistics::Figure;
@@ -36,6 +37,10 @@ const REFILL_MAX: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 /// Longest time without an acknowledgement.
 const GAP_TARGET: Duration = Duration::from_millis(50);
+/// What a refilled server holds in the end, as a multiple of what its leader holds.
+const END_RATIO_MAX: f64 = 1.10;
+/// The most that it has held until then.
+const PEAK_RATIO_MAX: f64 = 1.25;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Measures it, and prints what came out.
@@ -70,6 +75,7 @@ pub async fn run(options: &Options, keys: u32, times: u32) -> Result<()> {
     let leader = system.leader().await?;
     let writers = Writers::start(&system.servers[leader], &system, &data).await?;
     let (mut quiet, mut gaps, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ends, mut peaks) = (Vec::new(), Vec::new());
     for n in 0..times as usize {
         writers.gap();
         tokio::time::sleep(QUIET).await;
@@ -83,15 +89,22 @@ pub async fn run(options: &Options, keys: u32, times: u32) -> Result<()> {
         let gap = writers.gap();
         let rate = (writers.acknowledged() - acknowledged) as f64 / took.as_secs_f64();
         check_state(&fresh, &data).await?;
-        let resident = memory_of(fresh.process.id())?.resident_bytes as f64 / MIB;
+        let leads = memory_of(system.servers[leader].process.id())?.resident_bytes as f64;
+        let end = memory_of(fresh.process.id())?.resident_bytes as f64;
+        let peak = peak_of(fresh.process.id())? as f64;
         println!(
-            "refill {}: {:.0} MiB in {:.2} s, votes and has all keys, {resident:.0} MiB resident; \
-             {rate:.0} puts/s meanwhile, longest gap {:.1} ms",
+            "refill {}: {:.0} MiB in {:.2} s, votes and has all keys; {rate:.0} puts/s meanwhile, \
+             longest gap {:.1} ms; {:.0} MiB resident, {:.0} at the peak, its leader {:.0}",
             n + 1,
             bytes as f64 / MIB,
             took.as_secs_f64(),
             gap.as_secs_f64() * 1e3,
+            end / MIB,
+            peak / MIB,
+            leads / MIB,
         );
+        ends.push(end / leads);
+        peaks.push(peak / leads);
         gaps.push(gap.as_secs_f64() * 1e3);
         seconds.push(took.as_secs_f64());
         remove(&system.servers[leader], &member).await?;
@@ -105,6 +118,18 @@ pub async fn run(options: &Options, keys: u32, times: u32) -> Result<()> {
     let target = GAP_TARGET.as_secs_f64() * 1e3;
     let met = if worst <= target { "met" } else { "not met" };
     println!("target: at most {target:.0} ms without an acknowledgement: {met}");
+    check_ratio("a refilled server in the end", &ends, END_RATIO_MAX)?;
+    check_ratio("a refilled server at its peak", &peaks, PEAK_RATIO_MAX)
+}
+
+/// Shows what refilled servers held as multiples of what their leader did, and fails past the bound.
+fn check_ratio(what: &str, ratios: &[f64], max: f64) -> Result<()> {
+    let worst = ratios.iter().copied().fold(0.0, f64::max);
+    println!("{what}: {worst:.2} times its leader at most; bound {max:.2}");
+    ensure!(
+        worst <= max,
+        "{what} holds {worst:.2} times what its leader holds, and {max:.2} is the bound"
+    );
     Ok(())
 }
 

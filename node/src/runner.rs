@@ -446,6 +446,7 @@ impl Loop {
                 Output::Away(host, job) => {
                     tokio::spawn(go_away(self.handle.clone(), host, job));
                 }
+                Output::Discard(rest) => drop(tokio::task::spawn_blocking(move || drop(rest))),
                 Output::Effect(effect) => self.effects.run(effect),
             }
         }

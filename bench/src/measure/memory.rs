@@ -21,23 +21,25 @@ pub fn memory_of(pid: u32) -> Result<Memory> {
     parse_rollup(&text).with_context(|| format!("{path} has no Rss or no Pss_Anon"))
 }
 
+/// The most that process `pid` has had resident since it began, in bytes.
+pub fn peak_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    bytes_of(&text, "VmHWM:").with_context(|| format!("{path} has no VmHWM"))
+}
+
 fn parse_rollup(text: &str) -> Option<Memory> {
-    let bytes = |key: &str| -> Option<u64> {
-        let value = text.lines().find_map(|line| line.strip_prefix(key))?;
-        Some(
-            value
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()?
-                * 1024,
-        )
-    };
     Some(Memory {
-        resident_bytes: bytes("Rss:")?,
-        anonymous_bytes: bytes("Pss_Anon:")?,
+        resident_bytes: bytes_of(text, "Rss:")?,
+        anonymous_bytes: bytes_of(text, "Pss_Anon:")?,
     })
+}
+
+/// The value of a line that begins with `key`, in bytes; the kernel writes it in kibibytes.
+fn bytes_of(text: &str, key: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 #[cfg(test)]
@@ -68,5 +70,8 @@ mod tests {
             "{after:?}"
         );
         assert!(after.resident_bytes >= after.anonymous_bytes, "{after:?}");
+        drop(block);
+        let peak = peak_of(std::process::id()).unwrap();
+        assert!(peak >= after.resident_bytes, "{peak} after {after:?}");
     }
 }

@@ -5,5 +5,5 @@ mod memory;
 mod others;
 
 pub use cpu::{Cost, cost_of, cost_of_this_thread};
-pub use memory::{Memory, memory_of};
+pub use memory::{Memory, memory_of, peak_of};
 pub use others::{Machine, Snapshot};

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use kontiki_raft::{Index, Role, SERVERS_MAX};
 
+use super::incoming::PIECES_WITH_HOST_MAX;
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
 use crate::host::{Done, Host, HostStatus, JOBS_MAX, Job, Quarantine};
@@ -16,9 +17,9 @@ use crate::machine::{Growth, Place, Refused, StateMachine, Validator, Version};
 const APPLY_BYTES_MAX: usize = 1 << 20;
 /// Batches given to a host on a thread and not done: one in work, one to go on with.
 const APPLIES_MAX: usize = 2;
-/// Jobs that reads do not take: two batches, a role, a digest, a restore, the end, and a snapshot for
-/// every server that a configuration can have.
-const JOBS_KEPT: usize = 6 + SERVERS_MAX;
+/// Jobs that reads do not take: two batches, a role, a digest, a restore, the end, the pieces of a snapshot
+/// and the end of one that is given up, and a snapshot for every server that a configuration can have.
+const JOBS_KEPT: usize = 7 + PIECES_WITH_HOST_MAX + SERVERS_MAX;
 
 pub(super) struct Applier<R> {
     home: Home<R>,

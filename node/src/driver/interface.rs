@@ -8,7 +8,7 @@ use kontiki_raft::{ChangeRequest, ClusterId, Index, LogId, Role, ServerId, Term}
 
 use super::inspect::Inspection;
 use super::reads::ReadMode;
-use crate::host::{Done, Host, Job, Quarantine, SessionId, SessionRefusal, Stamp};
+use crate::host::{Discarded, Done, Host, Job, Quarantine, SessionId, SessionRefusal, Stamp};
 use crate::machine::{Effect, Version};
 
 pub use super::envelope::{Envelope, HostReport, Loss};
@@ -174,6 +174,8 @@ pub enum Output<R> {
     /// This job takes long, and the host lives on the node thread: have it done elsewhere, and give
     /// both back by [`Input::Back`].
     Away(Box<Host>, Job<R>),
+    /// Drop this, off the node thread if it is to serve meanwhile: it may be as large as a state.
+    Discard(Discarded),
     /// Something that the machine wants done, at most once.
     Effect(Effect),
 }
@@ -187,6 +189,7 @@ impl<R: std::fmt::Debug> std::fmt::Debug for Output<R> {
             }
             Self::Standing(standing) => f.debug_tuple("Standing").field(standing).finish(),
             Self::Job(job) => f.debug_tuple("Job").field(job).finish(),
+            Self::Discard(rest) => f.debug_tuple("Discard").field(rest).finish(),
             Self::Away(host, job) => f.debug_tuple("Away").field(host).field(job).finish(),
             Self::Effect(_) => f.write_str("Effect"),
         }

@@ -7,7 +7,8 @@
 //! - `exchange` messages in and out; `serve` requests; `view` and `inspect` what others may see;
 //! - `entry` how an entry is encoded; `log` where the payloads are; `origin` which voters the cluster began with;
 //! - `requests` who waits for what; `reads` how fresh an answer is; `sessions` what a leader writes into entries of sessions;
-//! - `snapshots` compaction, and snapshots both ways: `outgoing`, `incoming`, `piece` by piece;
+//! - `snapshots` compaction, and snapshots that are sent; `receive` those that are received; `outgoing`,
+//!   `incoming`, `piece` by piece;
 //! - `state_bytes` what is held, and the limit of it;
 //! - `applier` feeds the host of the machine, which may live on another thread;
 //! - `counters` what is counted;
@@ -31,6 +32,7 @@ mod outgoing;
 mod piece;
 mod queues;
 mod reads;
+mod receive;
 mod requests;
 mod samples;
 mod serve;
@@ -199,12 +201,6 @@ impl<R> Driver<R> {
         (driver, host)
     }
 
-    /// Lets the driver ask whether anybody still waits for a reply. A waiter that is gone then takes no
-    /// place among those whose number is bounded, and is never answered.
-    pub fn notice_abandoned(&mut self, is_abandoned: fn(&R) -> bool) {
-        self.requests.notice_abandoned(is_abandoned);
-    }
-
     /// Takes all `inputs`, appends to `outputs` in order, and answers when the next turn is due at
     /// the latest; it may be `now`.
     pub fn turn(
@@ -230,6 +226,7 @@ impl<R> Driver<R> {
         self.compare_settings();
         self.tick_sessions();
         self.persist();
+        self.give_up_useless_snapshot(outputs);
         self.apply(outputs);
         let hash_due = self.hash_state(outputs);
         let mut engine_outputs = std::mem::take(&mut self.engine_outputs);
@@ -387,6 +384,11 @@ impl<R> Driver<R> {
             }
             Done::Stopped => {}
             Done::Snapshot { to, view } => self.on_snapshot_taken(to, view),
+            Done::Received { attempt, result } => self.on_piece_taken(attempt, result, outputs),
+            Done::GaveUp(rest) => {
+                self.on_given_up();
+                outputs.push(Output::Discard(rest));
+            }
             Done::Restored(result) => self.on_restored(result, outputs),
             Done::Quarantined(why) => {
                 self.quarantine(why, outputs);

@@ -45,32 +45,46 @@ impl Header {
         out
     }
 
-    /// Reads a header; what follows it is the host's state. `None` if it is none.
-    pub(crate) fn read(reader: &mut Pieces) -> Option<Self> {
-        if reader.u32()? != FORMAT {
-            return None;
-        }
-        let last = LogId {
-            term: Term(reader.u64()?),
-            index: Index(reader.u64()?),
+    /// Reads the header with which a snapshot begins, and says how long it is. `None`: its end is still to
+    /// come.
+    ///
+    /// # Errors
+    /// These bytes begin no header.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadHeader> {
+        let mut rest = bytes;
+        let Ok(format) = rest.try_get_u32_le() else {
+            return Ok(None);
         };
-        let entry = Index(reader.u64()?);
-        let length = reader.u32()?;
-        if length > CONFIGURATION_BYTES_MAX {
-            return None;
+        if format != FORMAT {
+            return Err(BadHeader);
         }
-        let mut bytes = vec![0; length as usize];
-        reader.read_exact(&mut bytes).ok()?;
-        let configuration = decode_configuration(&bytes)?;
-        if entry > last.index {
-            return None;
+        let (Ok(term), Ok(index)) = (rest.try_get_u64_le(), rest.try_get_u64_le()) else {
+            return Ok(None);
+        };
+        let (Ok(entry), Ok(length)) = (rest.try_get_u64_le(), rest.try_get_u32_le()) else {
+            return Ok(None);
+        };
+        if length > CONFIGURATION_BYTES_MAX || entry > index {
+            return Err(BadHeader);
         }
-        Some(Self {
-            last,
-            configuration: (entry, configuration),
-        })
+        let Some((configuration, rest)) = rest.split_at_checked(length as usize) else {
+            return Ok(None);
+        };
+        let configuration = decode_configuration(configuration).ok_or(BadHeader)?;
+        let header = Self {
+            last: LogId {
+                term: Term(term),
+                index: Index(index),
+            },
+            configuration: (Index(entry), configuration),
+        };
+        Ok(Some((header, bytes.len() - rest.len())))
     }
 }
+
+/// A snapshot does not begin with a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadHeader;
 
 /// For the wire: the checksum, and the bytes.
 pub(crate) fn seal(bytes: &[u8]) -> Bytes {
@@ -90,24 +104,20 @@ pub(crate) fn open(sealed: &[u8]) -> Option<&[u8]> {
 #[derive(Debug, Default)]
 pub struct Pieces {
     pieces: VecDeque<Bytes>,
+    /// Bytes in all of them.
+    length: usize,
 }
 
 impl Pieces {
     /// Adds a piece at the end.
     pub fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
         self.pieces.push_back(piece);
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        let mut bytes = [0; 4];
-        self.read_exact(&mut bytes).ok()?;
-        Some(u32::from_le_bytes(bytes))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.read_exact(&mut bytes).ok()?;
-        Some(u64::from_le_bytes(bytes))
+    /// Bytes that are not read yet.
+    pub fn length(&self) -> usize {
+        self.length
     }
 }
 
@@ -120,6 +130,7 @@ impl Read for Pieces {
             }
             let taken = piece.len().min(out.len());
             piece.copy_to_slice(&mut out[..taken]);
+            self.length -= taken;
             return Ok(taken);
         }
         Ok(0)
@@ -146,30 +157,37 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_what_follows_it_is_left() {
-        for size in [1, 7, 1000] {
-            let mut pieces = Pieces::default();
-            let bytes = [&header().encode()[..], b"state"].concat();
-            bytes
-                .chunks(size)
-                .for_each(|piece| pieces.push(Bytes::copy_from_slice(piece)));
-            assert_eq!(Header::read(&mut pieces), Some(header()));
-            let mut rest = Vec::new();
-            pieces.read_to_end(&mut rest).expect("in memory");
-            assert_eq!(rest, b"state");
+        let encoded = header().encode();
+        let bytes = [&encoded[..], b"state"].concat();
+        assert_eq!(Header::read(&bytes), Ok(Some((header(), encoded.len()))));
+        for cut in 0..encoded.len() {
+            assert_eq!(Header::read(&bytes[..cut]), Ok(None), "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_header_that_is_cut_or_of_another_format_is_refused() {
-        let whole = header().encode();
-        for cut in 0..whole.len() {
+    fn a_header_of_another_format_is_refused() {
+        let mut bytes = header().encode();
+        bytes[0] = 2;
+        assert_eq!(Header::read(&bytes), Err(BadHeader));
+        assert_eq!(Header::read(&bytes[..4]), Err(BadHeader));
+        let mut long = header().encode();
+        long[28..32].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(Header::read(&long), Err(BadHeader));
+    }
+
+    #[test]
+    fn pieces_are_read_as_one() {
+        for size in [1, 7, 1000] {
             let mut pieces = Pieces::default();
-            pieces.push(Bytes::copy_from_slice(&whole[..cut]));
-            assert_eq!(Header::read(&mut pieces), None, "cut at {cut}");
+            for piece in b"some bytes".chunks(size) {
+                pieces.push(Bytes::copy_from_slice(piece));
+            }
+            assert_eq!(pieces.length(), 10);
+            let mut read = Vec::new();
+            pieces.read_to_end(&mut read).expect("in memory");
+            assert_eq!((&read[..], pieces.length()), (&b"some bytes"[..], 0));
         }
-        let mut pieces = Pieces::default();
-        pieces.push([&[2], &whole[1..]].concat().into());
-        assert_eq!(Header::read(&mut pieces), None);
     }
 
     #[test]

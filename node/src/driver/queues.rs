@@ -1,5 +1,6 @@
 //! How full the driver's queues are.
 
+use super::incoming::PIECES_WITH_HOST_MAX;
 use super::outgoing::WINDOW_MAX;
 use super::requests::{CHANGES_MAX, TRANSFERS_MAX};
 use super::{Driver, digests, piece};
@@ -18,7 +19,7 @@ pub struct Queue {
 
 impl<R> Driver<R> {
     /// Everything in which something may wait, and its bound.
-    pub fn queues(&self) -> [Queue; 11] {
+    pub fn queues(&self) -> [Queue; 12] {
         let config = self.raft.config();
         let log = self.log_kept();
         let (snapshots, sending, window) = self.snapshots.outgoing();
@@ -65,9 +66,14 @@ impl<R> Driver<R> {
             },
             Queue {
                 what: "bytes of a snapshot received",
-                held: self.snapshots.receiving().unwrap_or(0),
+                held: self.snapshots.receiving.received().unwrap_or(0),
                 max: settings.bytes_max,
             },
+            queue(
+                "pieces of snapshots that are not taken in",
+                self.snapshots.receiving.with_host(),
+                PIECES_WITH_HOST_MAX,
+            ),
             queue(
                 "checkpoints compared",
                 self.reports.checkpoints(),

@@ -10,6 +10,12 @@ use crate::entry;
 use crate::host::{Control, Quarantine};
 
 impl<R> Driver<R> {
+    /// Lets the driver ask whether anybody still waits for a reply. A waiter that is gone then takes no
+    /// place among those whose number is bounded, and is never answered.
+    pub fn notice_abandoned(&mut self, is_abandoned: fn(&R) -> bool) {
+        self.requests.notice_abandoned(is_abandoned);
+    }
+
     pub(super) fn bootstrap(
         &mut self,
         cluster: ClusterId,

@@ -1,12 +1,9 @@
-//! Compaction; snapshots that are sent, received and restored.
+//! Compaction, and snapshots that are sent. Those that are received are in `receive`.
 //!
-//! Sent: the engine asks, the host freezes its state, which costs it nothing, and every turn writes
-//! one more piece of it for each transfer, as long as a window, and the rate, has room. Pieces that
-//! are not acknowledged are kept and sent again after a while, or once the connection is up again:
-//! that is all it takes to resume.
-//!
-//! Received: pieces are kept in order until the last is there; the whole is verified; the host takes
-//! it over, on a thread; then the engine does.
+//! The engine asks, the host freezes its state, which costs it nothing, and every turn writes one more
+//! piece of it for each transfer, as long as a window, and the rate, has room. Pieces that are not
+//! acknowledged are kept and sent again after a while, or once the connection is up again: that is all it
+//! takes to resume.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,11 +14,11 @@ use kontiki_raft::{
 };
 
 use super::Driver;
-use super::incoming::{Assembly, Incoming, Name};
-use super::interface::{Envelope, HostReport, Output, Refusal};
+use super::interface::{Envelope, HostReport, Output};
 use super::outgoing::Outgoing;
-use super::piece::{self, Header};
-use crate::host::{HostStatus, HostView, Job};
+use super::piece::Header;
+use super::receive::Receiving;
+use crate::host::{HostView, Job};
 
 /// How snapshots travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +56,7 @@ pub(super) struct Snapshots {
     outgoing: BTreeMap<ServerId, Outgoing>,
     /// When the rate allows the next piece.
     next_at: Time,
-    incoming: Option<Incoming>,
-    restoring: Option<Restoring>,
-    /// Why this server refused the last one that it did.
-    refusal: Option<String>,
-    /// Which that was: if the answer got lost, the leader goes on sending its end, and is told again.
-    refused: Option<Name>,
-}
-
-/// A snapshot that is whole, in the host's hands.
-struct Restoring {
-    name: Name,
-    bytes: u64,
-    header: Header,
+    pub(super) receiving: Receiving,
 }
 
 impl Snapshots {
@@ -81,16 +66,8 @@ impl Snapshots {
             asked: BTreeSet::new(),
             outgoing: BTreeMap::new(),
             next_at: Time(0),
-            incoming: None,
-            restoring: None,
-            refusal: None,
-            refused: None,
+            receiving: Receiving::default(),
         }
-    }
-
-    /// Why this server refused the last snapshot that it did.
-    pub(super) fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
     }
 
     /// Bytes of the pieces of snapshots that are on their way to others.
@@ -109,12 +86,6 @@ impl Snapshots {
         let sending = all.clone().filter(|it| !it.is_delivered()).count();
         let bytes = all.map(Outgoing::window_bytes).sum::<usize>();
         (self.outgoing.len(), sending, bytes as u64)
-    }
-
-    /// Bytes of the snapshot that this server is receiving or restoring.
-    pub(super) fn receiving(&self) -> Option<u64> {
-        let restoring = self.restoring.as_ref().map(|restoring| restoring.bytes);
-        restoring.or(self.incoming.as_ref().map(Incoming::received))
     }
 }
 
@@ -268,152 +239,6 @@ impl<R> Driver<R> {
         });
         if self.raft.role() != Role::Leader {
             self.snapshots.asked.clear();
-        }
-    }
-
-    // --- received -----------------------------------------------------------------------------
-
-    /// A piece, which the engine has seen. `sealed` was found undamaged.
-    pub(super) fn on_snapshot_chunk(
-        &mut self,
-        from: ServerId,
-        chunk: SnapshotChunk,
-        sealed: &[u8],
-        outputs: &mut Vec<Output<R>>,
-    ) {
-        if !self.raft.wants_snapshot(from, &chunk) {
-            return;
-        }
-        let name = Name {
-            from,
-            term: chunk.term,
-            id: chunk.id,
-        };
-        if self.applier.quarantine().is_some() || self.snapshots.refused == Some(name) {
-            return self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
-        }
-        if let Some(restoring) = &self.snapshots.restoring {
-            // One at a time; another leader sends its own again until this one is settled.
-            if restoring.name == name {
-                let received = SnapshotOutcome::Received(restoring.bytes);
-                self.ack_snapshot(name, received, outputs);
-            }
-            return;
-        }
-        let piece = &sealed[piece::CHECKSUM_BYTES..];
-        let Some(incoming) = self.incoming(name, chunk.offset) else {
-            return self.ack_snapshot(name, SnapshotOutcome::Received(0), outputs);
-        };
-        let before = incoming.received();
-        if chunk.offset == before
-            && let Err(why) = self.check_room_for_snapshot(piece.len())
-        {
-            self.snapshots.incoming = None;
-            return self.refuse_snapshot(name, why, outputs);
-        }
-        let bytes_max = self.snapshots.settings.bytes_max;
-        let Some(incoming) = &mut self.snapshots.incoming else {
-            return;
-        };
-        match incoming.take(chunk.offset, chunk.is_end, piece, bytes_max) {
-            Assembly::Received(received) => {
-                self.counters.snapshot_bytes_received += received - before;
-                self.ack_snapshot(name, SnapshotOutcome::Received(received), outputs);
-            }
-            Assembly::Whole {
-                bytes,
-                header,
-                state,
-            } => {
-                self.counters.snapshot_bytes_received += bytes - before;
-                self.snapshots.incoming = None;
-                let last = header.last;
-                self.snapshots.restoring = Some(Restoring {
-                    name,
-                    bytes,
-                    header,
-                });
-                self.ack_snapshot(name, SnapshotOutcome::Received(bytes), outputs);
-                let job = Job::Restore { last, state };
-                self.applier.restore(job, outputs);
-            }
-            Assembly::Broken(why) => {
-                self.snapshots.incoming = None;
-                self.refuse_snapshot(name, why.to_owned(), outputs);
-            }
-        }
-    }
-
-    /// Keeps what there was, and tells the leader, who tries again after a pause.
-    fn refuse_snapshot(&mut self, name: Name, why: String, outputs: &mut Vec<Output<R>>) {
-        self.counters.snapshots_refused += 1;
-        self.snapshots.refusal = Some(why);
-        self.snapshots.refused = Some(name);
-        self.ack_snapshot(name, SnapshotOutcome::Refused, outputs);
-    }
-
-    /// Where the pieces of that snapshot go. A newer one takes the place of an older one; one whose
-    /// beginning is missing begins anew.
-    fn incoming(&mut self, name: Name, offset: u64) -> Option<&mut Incoming> {
-        let incoming = &mut self.snapshots.incoming;
-        let is_known = incoming
-            .as_ref()
-            .is_some_and(|incoming| incoming.name == name);
-        if !is_known {
-            let is_newer = incoming.as_ref().is_none_or(|incoming| {
-                let old = incoming.name;
-                (name.term, name.id.number) > (old.term, old.id.number)
-            });
-            if offset != 0 || !is_newer {
-                return None;
-            }
-            *incoming = Some(Incoming::new(name));
-        }
-        incoming.as_mut()
-    }
-
-    fn ack_snapshot(&mut self, name: Name, outcome: SnapshotOutcome, outputs: &mut Vec<Output<R>>) {
-        let ack = SnapshotAck {
-            term: self.raft.term(),
-            id: name.id,
-            outcome,
-        };
-        self.send(name.from, Message::SnapshotAck(ack), Bytes::new(), outputs);
-    }
-
-    /// The host has taken the state over, or could not.
-    pub(super) fn on_restored(
-        &mut self,
-        result: Result<HostStatus, String>,
-        outputs: &mut Vec<Output<R>>,
-    ) {
-        let Some(restoring) = self.snapshots.restoring.take() else {
-            return;
-        };
-        self.applier.on_restored(result.as_ref().ok());
-        let Header {
-            last,
-            configuration,
-        } = restoring.header;
-        match result {
-            Ok(status) => self.raft.set_lease_reads(status.lease_reads),
-            Err(why) => return self.refuse_snapshot(restoring.name, why, outputs),
-        }
-        self.snapshots.refusal = None;
-        self.counters.snapshots_restored += 1;
-        // What was proposed here and is covered may be in it or not: nobody can tell any more.
-        while let Some((_, reply)) = self.requests.take_write(last.index) {
-            if let Some(reply) = reply {
-                self.answer(reply, Err(Refusal::OutcomeUnknown), outputs);
-            }
-        }
-        let is_known = last.index <= self.raft.commit();
-        let is_installed = self.raft.install_snapshot(self.now, last, configuration);
-        self.follow_log(&Bytes::new());
-        if !is_installed && !is_known {
-            let why =
-                format!("a snapshot through entry {last} was restored, and the log contradicts it");
-            self.quarantine(why, outputs);
         }
     }
 

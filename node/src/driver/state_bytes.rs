@@ -28,7 +28,7 @@ pub struct StateBytes {
     pub appends: u64,
     /// Pieces of snapshots on their way to other servers.
     pub sending: u64,
-    /// The snapshot that is being received or restored.
+    /// The state that is being built from a snapshot, and what came of it and is not taken in yet.
     pub receiving: u64,
 }
 
@@ -70,7 +70,7 @@ impl<R> Driver<R> {
             log: self.log_bytes(),
             appends: appends.sum(),
             sending: self.snapshots.sending_bytes() as u64,
-            receiving: self.snapshots.receiving().unwrap_or(0),
+            receiving: self.snapshots.receiving.held_bytes() as u64,
         }
     }
 

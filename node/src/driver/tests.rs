@@ -3,6 +3,7 @@
 mod bounds;
 mod lies;
 mod origin;
+mod receiving;
 mod sessions;
 mod settings;
 mod state_limit;

@@ -9,7 +9,6 @@ use prost::Message;
 use super::heap;
 use crate::api::fuzz::{Continuation, grpc_timeout};
 use crate::config::{MachineKind, is_address};
-use crate::driver::Pieces;
 use crate::driver::fuzz::{Header, open, seal};
 use crate::entry;
 use crate::host::{Control, Done, Host, Job, Sessions};
@@ -145,35 +144,37 @@ fn configuration(bytes: &[u8]) {
     }
 }
 
-/// In pieces of a size that the first byte says.
+/// The first byte says how much of it is there.
 fn header(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else {
         return;
     };
-    if let Some(header) = Header::read(&mut pieces(bytes, (*size).into())) {
+    let whole = Header::read(bytes);
+    let part = Header::read(&bytes[..bytes.len().min(usize::from(*size))]);
+    assert!(
+        part == whole || matches!(part, Ok(None)),
+        "{part:?} of {whole:?}"
+    );
+    if let Ok(Some((header, length))) = whole {
+        assert!(length <= bytes.len());
         let again = header.encode();
-        let read = Header::read(&mut pieces(&again, 7));
-        assert_eq!(read, Some(header));
+        assert_eq!(Header::read(&again), Ok(Some((header, again.len()))));
     }
-}
-
-fn pieces(bytes: &[u8], size: usize) -> Pieces {
-    let mut pieces = Pieces::default();
-    for piece in bytes.chunks(size.max(1)) {
-        pieces.push(Bytes::copy_from_slice(piece));
-    }
-    pieces
 }
 
 /// A state that is restored is written as the same bytes, and one that is refused changes nothing.
 fn state(kind: MachineKind, bytes: &[u8]) {
     let mut host = Host::new(kind.build());
     let before = written(&mut host);
-    let restore = Job::Restore {
-        last: LogId::default(),
-        state: pieces(bytes, 64),
-    };
-    match host.run::<()>(restore) {
+    let attempt = 1;
+    for piece in bytes.chunks(64) {
+        let piece = Bytes::copy_from_slice(piece);
+        let done = host.run::<()>(Job::Receive { attempt, piece });
+        assert!(matches!(done, Done::Received { .. }), "{done:?}");
+        assert_eq!(written(&mut host), before, "nothing is used yet");
+    }
+    let last = LogId::default();
+    match host.run::<()>(Job::Restore { last }) {
         Done::Restored(Ok(_)) => assert_eq!(written(&mut host), bytes),
         Done::Restored(Err(_)) => assert_eq!(written(&mut host), before),
         other => panic!("restoring came to {other:?}"),

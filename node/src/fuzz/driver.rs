@@ -387,7 +387,7 @@ impl World {
                     assert!(self.away.is_none(), "one snapshot at a time");
                     self.away = Some((host, job));
                 }
-                Output::Standing(_) | Output::Effect(_) => {}
+                Output::Standing(_) | Output::Effect(_) | Output::Discard(_) => {}
             }
         }
         self.check();

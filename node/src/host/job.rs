@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{ClusterId, Index, LogId, Role, ServerId};
 
-use super::{Digest, HostView, Quarantine, SessionId, SessionsStatus};
-use crate::driver::{Answer, Pieces, Refusal};
+use super::{Digest, Discarded, HostView, Quarantine, SessionId, SessionsStatus};
+use crate::driver::{Answer, Refusal};
 use crate::machine::{Effects, StopReason, Version};
 
 /// Something for the host to do. Jobs are done in the order in which they are given.
@@ -33,12 +33,19 @@ pub enum Job<R> {
         /// To whom.
         to: ServerId,
     },
-    /// Take this state in place of the own.
+    /// Take in the next piece of a snapshot, beside the state that is in use.
+    Receive {
+        /// Which snapshot: what was taken in of another one is dropped.
+        attempt: u64,
+        /// The next bytes of what a [`HostView`] wrote.
+        piece: Bytes,
+    },
+    /// Drop what was taken in of a snapshot.
+    GiveUp,
+    /// All of a snapshot was taken in, and verified: use that state from here on.
     Restore {
         /// The last entry that it covers.
         last: LogId,
-        /// What a [`HostView`] wrote.
-        state: Pieces,
     },
     /// The server ends.
     Stop(StopReason),
@@ -69,6 +76,15 @@ pub enum Done<R> {
         /// As it is.
         view: HostView,
     },
+    /// A piece of a snapshot was taken in.
+    Received {
+        /// Which snapshot.
+        attempt: u64,
+        /// Bytes that are held of it; or why it cannot be taken in.
+        result: Result<usize, String>,
+    },
+    /// A snapshot was given up; this is left of it.
+    GaveUp(Discarded),
     /// The state is taken over; or it could not be, the text says why, and the own is still there.
     Restored(Result<HostStatus, String>),
     /// The machine was told that the server ends.

@@ -8,6 +8,7 @@
 mod control;
 mod digest;
 mod job;
+mod receiving;
 mod sessions;
 mod snapshot;
 mod worker;
@@ -26,6 +27,8 @@ pub use control::Control;
 use digest::{Differs, Digests};
 pub use digest::{Digest, Rolling};
 pub use job::{Applied, Batch, Done, HostStatus, Job, Outcome};
+pub use receiving::Discarded;
+use receiving::Receiving;
 pub use sessions::{
     Admission, Clock, DecodeError, Opening, Remembered, SessionId, SessionRefusal, Sessions,
     SessionsStatus, Stamp,
@@ -59,6 +62,8 @@ pub struct Host {
     digests: Digests,
     /// Commands and configurations applied since the last checkpoint.
     unchecked: u64,
+    /// The snapshot that is being taken in.
+    receiving: Option<Receiving>,
     /// What the machine said last that its state takes.
     machine_bytes: usize,
     /// Once set, the machine is not called any more: its state may be half changed.
@@ -99,6 +104,7 @@ impl Host {
             sessions: Sessions::default(),
             digests: Digests::default(),
             unchecked: 0,
+            receiving: None,
             quarantine: None,
         }
     }
@@ -170,13 +176,18 @@ impl Host {
                 Ok(view) => Done::Snapshot { to, view },
                 Err(why) => Done::Quarantined(why),
             },
-            Job::Restore { last, mut state } => {
-                match self.guarded("restore", |host| host.restore(last, &mut state)) {
-                    Ok(Ok(())) => Done::Restored(Ok(self.status())),
-                    Ok(Err(why)) => Done::Restored(Err(why.0)),
+            Job::Receive { attempt, piece } => {
+                match self.guarded("restore", |host| host.receive(attempt, &piece)) {
+                    Ok(result) => Done::Received { attempt, result },
                     Err(why) => Done::Quarantined(why),
                 }
             }
+            Job::GiveUp => Done::GaveUp(Discarded::new(self.receiving.take())),
+            Job::Restore { last } => match self.guarded("restore", |host| host.restore(last)) {
+                Ok(Ok(())) => Done::Restored(Ok(self.status())),
+                Ok(Err(why)) => Done::Restored(Err(why.0)),
+                Err(why) => Done::Quarantined(why),
+            },
             Job::Stop(reason) => match self.guarded("stop", |host| host.machine.stop(&reason)) {
                 Ok(()) => Done::Stopped,
                 Err(why) => Done::Quarantined(why),

@@ -14,7 +14,9 @@ use kontiki_raft::{Index, LogId};
 
 use super::Host;
 use super::digest::{Digests, Rolling};
+use super::receiving::{Begun, MachineState, Receiving};
 use super::sessions::{Sessions, SessionsView};
+use crate::driver::Pieces;
 use crate::machine::{RestoreError, Version, View};
 
 /// Bytes of the first part before the name.
@@ -75,7 +77,7 @@ impl View for BothViews {
     }
 }
 
-struct Head {
+pub(super) struct Head {
     version: Version,
     activated: Option<Index>,
     lease_reads: bool,
@@ -99,24 +101,48 @@ impl Host {
         }
     }
 
-    /// Takes the state that a view wrote at `last`. A machine that cannot is given back what it had.
+    /// Takes in a piece of what a view wrote. Answers how much is held of it.
+    pub(super) fn receive(&mut self, attempt: u64, piece: &[u8]) -> Result<usize, String> {
+        let known = self.receiving.take();
+        let known = known.filter(|receiving| receiving.attempt == attempt);
+        let mut receiving = known.unwrap_or_else(|| Receiving::new(attempt));
+        let result = receiving.take(piece, |prefix| self.begin(prefix));
+        self.receiving = Some(receiving);
+        result
+    }
+
+    /// Reads what comes before the machine's state.
+    fn begin(&self, mut prefix: &[u8]) -> Result<Begun, RestoreError> {
+        let head = self.read_head(&mut prefix)?;
+        let sessions = read_sessions(&mut prefix)?;
+        let machine = match self.machine.restoring(head.version) {
+            Some(restoring) => MachineState::Restoring(restoring),
+            None => MachineState::Bytes(Pieces::default()),
+        };
+        Ok(Begun {
+            head,
+            sessions,
+            machine,
+        })
+    }
+
+    /// Puts the state that was taken in, of the entry `last`, in place of the one that is in use. A
+    /// machine that cannot read it is given back what it had.
     ///
     /// # Errors
     /// The state is none of this machine's; nothing has changed. Panics if the machine does not even
     /// take its own state back.
-    pub(super) fn restore(
-        &mut self,
-        last: LogId,
-        state: &mut dyn Read,
-    ) -> Result<(), RestoreError> {
-        let head = self.read_head(state)?;
-        let sessions = read_sessions(state)?;
-        let own = self.machine.snapshot();
-        if let Err(error) = self.machine.restore(head.version, state) {
-            let mut own = ViewReader::new(own);
-            let back = self.machine.restore(self.version, &mut own);
-            back.expect("a machine takes its own state back");
-            return Err(error);
+    pub(super) fn restore(&mut self, last: LogId) -> Result<(), RestoreError> {
+        let none = || RestoreError("nothing of it was taken in".into());
+        let receiving = self.receiving.take().ok_or_else(none)?;
+        let Begun {
+            head,
+            sessions,
+            machine,
+        } = receiving.finish()?;
+        match machine {
+            MachineState::Restoring(restoring) => self.machine = restoring.finish()?,
+            MachineState::Bytes(mut bytes) => self.restore_machine(head.version, &mut bytes)?,
         }
         self.applied = last;
         self.version = head.version;
@@ -130,11 +156,23 @@ impl Host {
         Ok(())
     }
 
+    fn restore_machine(
+        &mut self,
+        version: Version,
+        state: &mut dyn Read,
+    ) -> Result<(), RestoreError> {
+        let own = self.machine.snapshot();
+        let Err(error) = self.machine.restore(version, state) else {
+            return Ok(());
+        };
+        let mut own = ViewReader::new(own);
+        let back = self.machine.restore(self.version, &mut own);
+        back.expect("a machine takes its own state back");
+        Err(error)
+    }
+
     fn read_head(&self, state: &mut dyn Read) -> Result<Head, RestoreError> {
-        let length = u32::from_le_bytes(read(state)?);
-        if !(HEAD_BYTES..=HEAD_BYTES_MAX).contains(&length) {
-            return Err(RestoreError(format!("a head of {length} bytes")));
-        }
+        let length = check_head_bytes(u32::from_le_bytes(read(state)?))?;
         let version = Version::from_le_bytes(read(state)?);
         let activated = u64::from_le_bytes(read(state)?);
         let rolling = Rolling::decode(read(state)?);
@@ -163,6 +201,26 @@ impl Host {
             lease_reads,
             rolling,
         })
+    }
+}
+
+/// Bytes of what comes before the machine's state; `None` if too little of it is there to tell.
+pub(super) fn prefix_bytes(state: &[u8]) -> Result<Option<usize>, RestoreError> {
+    let Some(length) = state.first_chunk() else {
+        return Ok(None);
+    };
+    let head = 4 + check_head_bytes(u32::from_le_bytes(*length))? as usize;
+    let Some(length) = state.get(head..).and_then(<[u8]>::first_chunk) else {
+        return Ok(None);
+    };
+    let sessions = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    Ok(Some(sessions.saturating_add(head + 8)))
+}
+
+fn check_head_bytes(length: u32) -> Result<u32, RestoreError> {
+    match (HEAD_BYTES..=HEAD_BYTES_MAX).contains(&length) {
+        true => Ok(length),
+        false => Err(RestoreError(format!("a head of {length} bytes"))),
     }
 }
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use kontiki_raft::{Configuration, Role, ServerId, Term};
 
 use super::*;
-use crate::driver::Pieces;
 use crate::machine::{BytesView, Refused, RestoreError, View};
 
+mod receiving;
 mod sessions;
 
 /// Sums lengths of commands; panics at `panic`, and has an effect at `effect`.
@@ -392,11 +392,12 @@ fn written(host: &mut Host) -> (LogId, Vec<u8>) {
 }
 
 fn restore(host: &mut Host, last: LogId, bytes: &[u8]) -> Done<u64> {
-    let mut state = Pieces::default();
-    bytes
-        .chunks(3)
-        .for_each(|piece| state.push(Bytes::copy_from_slice(piece)));
-    host.run(Job::Restore { last, state })
+    let attempt = last.index.0;
+    for piece in bytes.chunks(3) {
+        let piece = Bytes::copy_from_slice(piece);
+        host.run(Job::<u64>::Receive { attempt, piece });
+    }
+    host.run(Job::Restore { last })
 }
 
 #[test]

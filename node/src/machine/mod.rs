@@ -79,6 +79,27 @@ pub enum Place {
     Thread,
 }
 
+/// A state that is taken in piece by piece. Nothing of it is used before all of it is there and was
+/// verified; if it never is, what was taken in is dropped, and the machine keeps the state that it has.
+pub trait Restoring: Send {
+    /// Takes the next bytes of what a [`View`] wrote, wherever that was cut. Called where the machine is.
+    ///
+    /// # Errors
+    /// They are not part of a state of this machine.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), RestoreError>;
+
+    /// Bytes of memory that it takes so far, roughly. Asked after every piece. The state limit goes by it.
+    fn size(&self) -> usize;
+
+    /// All bytes were taken, and verified: the machine in that state, which takes the place of the one
+    /// that was there. Whatever else that one has, such as its history, this one must have as well.
+    /// Called on any thread.
+    ///
+    /// # Errors
+    /// The bytes are not a whole state; the machine that was there stays.
+    fn finish(self: Box<Self>) -> Result<Box<dyn StateMachine>, RestoreError>;
+}
+
 /// Why a machine is stopped (ExRaft's `terminate`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -263,6 +284,14 @@ pub trait StateMachine: Send {
     /// `reader` does not hold such a state; the server then gives
     /// the machine its own state back, and asks for it anew after a pause.
     fn restore(&mut self, version: Version, reader: &mut dyn Read) -> Result<(), RestoreError>;
+
+    /// Begins to take in, piece by piece, the state that a [`View`] of the same machine wrote, beside the
+    /// state that the machine has. With `None`, the default, the server keeps the bytes until all of them
+    /// are there and verified, and then calls [`restore`](Self::restore): a server that is refilled holds
+    /// its state and those bytes at once. A machine with a large state should answer [`Restoring`].
+    fn restoring(&self, version: Version) -> Option<Box<dyn Restoring>> {
+        None
+    }
 
     /// Bytes of memory that the state takes, roughly. Asked after every batch, so it must be cheap: keep
     /// count. The state limit goes by it.

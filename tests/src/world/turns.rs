@@ -176,7 +176,7 @@ impl World {
                     self.send(place, envelope);
                 }
                 Output::Reply(id, result) => self.replied(place, id, result),
-                Output::Standing(_) | Output::Effect(_) => {}
+                Output::Standing(_) | Output::Effect(_) | Output::Discard(_) => {}
                 Output::Away(host, job) => {
                     let event = Event::Back(place, server, host, job);
                     self.between(place, Duration::ZERO, Duration::from_millis(300), event);

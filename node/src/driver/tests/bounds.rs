@@ -136,7 +136,7 @@ fn h10_a_waiter_that_is_gone_takes_no_place() {
 }
 
 /// Lives on a thread of its own, and never gets anything done.
-struct Stuck;
+pub(super) struct Stuck;
 
 impl StateMachine for Stuck {
     fn name(&self) -> &'static str {

@@ -14,26 +14,29 @@ use crate::driver::piece::{Header, seal};
 use crate::driver::*;
 use crate::entry;
 use crate::host::{Done, Host, Job};
-use crate::machine::View;
+use crate::machine::{StateMachine, View};
 
-const ME: ServerId = ServerId(1);
+pub(super) const ME: ServerId = ServerId(1);
 const CLUSTER: ClusterId = ClusterId(7);
 
 /// A voter of three, whose peers are the test.
-struct Lone {
-    driver: Driver<u64>,
+pub(super) struct Lone {
+    pub(super) driver: Driver<u64>,
     now: Time,
 }
 
 impl Lone {
-    fn of(raft: Config) -> Self {
+    pub(super) fn of(raft: Config) -> Self {
+        Self::with(raft, MachineKind::Counter.build())
+    }
+
+    /// The host of a machine on a thread is dropped: its jobs are never done.
+    pub(super) fn with(raft: Config, machine: Box<dyn StateMachine>) -> Self {
         let config = DriverConfig {
             raft,
             ..crate::Config::default().driver(true)
         };
-        let machine = MachineKind::Counter.build();
-        let (driver, host) = Driver::new(ME, config, machine, Time(0));
-        assert!(host.is_none(), "it applies inline");
+        let (driver, _) = Driver::new(ME, config, machine, Time(0));
         let mut lone = Self {
             driver,
             now: Time(0),
@@ -46,13 +49,13 @@ impl Lone {
         lone
     }
 
-    fn turn(&mut self, input: Input<u64>) -> Vec<Output<u64>> {
+    pub(super) fn turn(&mut self, input: Input<u64>) -> Vec<Output<u64>> {
         let mut outputs = Vec::new();
         self.driver.turn(self.now, &mut vec![input], &mut outputs);
         outputs
     }
 
-    fn hear(&mut self, from: u64, message: Message, batch: Bytes) -> Vec<Output<u64>> {
+    pub(super) fn hear(&mut self, from: u64, message: Message, batch: Bytes) -> Vec<Output<u64>> {
         self.turn(said(ServerId(from), ME, message, batch))
     }
 
@@ -72,7 +75,7 @@ fn said(from: ServerId, to: ServerId, message: Message, batch: Bytes) -> Input<u
     })
 }
 
-fn id(term: u64, index: u64) -> LogId {
+pub(super) fn id(term: u64, index: u64) -> LogId {
     LogId {
         term: Term(term),
         index: Index(index),

@@ -22,12 +22,16 @@ use key::Key;
 
 use super::history::{Change, Recent};
 use super::{
-    Command, Effects, Growth, History, Place, Refused, RestoreError, StateMachine, Validator,
-    Version, View,
+    Command, Effects, Growth, History, Place, Refused, RestoreError, Restoring, StateMachine,
+    Validator, Version, View,
 };
+use snapshot::KvRestoring;
 
 /// Bytes of a record before its value: the two revisions.
 const HEAD: usize = 16;
+
+/// Bytes that [`Kv::restore`] reads at once.
+const RESTORE_BYTES: usize = 64 << 10;
 
 /// Memory that a record takes besides the bytes of a boxed key and of its value: its place in a tree
 /// whose leaves are two thirds full, and the counts of its allocation.
@@ -261,18 +265,20 @@ impl StateMachine for Kv {
     }
 
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
-        let history = self.history.take();
-        match snapshot::read(reader) {
-            Ok(kv) => *self = kv,
-            Err(error) => {
-                self.history = history;
-                return Err(error);
+        let mut restoring = KvRestoring::new(self.history.clone());
+        let mut piece = vec![0; RESTORE_BYTES];
+        loop {
+            match reader.read(&mut piece)? {
+                0 => break,
+                read => restoring.take(&piece[..read])?,
             }
         }
-        if let Some(history) = history {
-            self.observe(history);
-        }
+        *self = restoring.into_kv()?;
         Ok(())
+    }
+
+    fn restoring(&self, _: Version) -> Option<Box<dyn Restoring>> {
+        Some(Box::new(KvRestoring::new(self.history.clone())))
     }
 
     fn size(&self) -> usize {

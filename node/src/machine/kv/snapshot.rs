@@ -6,12 +6,16 @@
 //! ```
 //! All little-endian. Equal maps are equal bytes.
 
-use std::io::Read;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{HEAD, KEY_BYTES_MAX, Key, Kv, size_of_record};
-use crate::machine::{RestoreError, View};
+use crate::machine::{History, RestoreError, Restoring, StateMachine, View};
+
+/// Bytes of the header: the revision, and the number of records.
+const HEADER_BYTES: usize = 16;
+/// Bytes with which a record begins: the lengths of its key and its value.
+const LENGTHS_BYTES: usize = 8;
 
 /// A map that is not written to any more.
 pub(super) struct KvView {
@@ -60,59 +64,127 @@ impl View for KvView {
     }
 }
 
-/// Reads a map back.
-pub(super) fn read(reader: &mut dyn Read) -> Result<Kv, RestoreError> {
-    let mut kv = Kv {
-        revision: read_u64(reader)?,
-        ..Kv::default()
-    };
-    let records = read_u64(reader)?;
-    let mut key = Vec::new();
-    for _ in 0..records {
-        let key_bytes = read_u32(reader)? as usize;
-        let value_bytes = read_u32(reader)? as usize;
-        if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
-            return Err(RestoreError(format!("a key of {key_bytes} bytes")));
+/// A map that is read back piece by piece.
+pub(super) struct KvRestoring {
+    kv: Kv,
+    /// That of the machine whose place the map will take.
+    history: Option<History>,
+    /// Records that are still to come; `None` before the header has said how many there are.
+    missing: Option<u64>,
+    /// The beginning of a record, or of the header, whose end is still to come.
+    partial: Vec<u8>,
+    /// The last key that was read.
+    last: Vec<u8>,
+}
+
+impl KvRestoring {
+    pub(super) fn new(history: Option<History>) -> Self {
+        Self {
+            kv: Kv::default(),
+            history,
+            missing: None,
+            partial: Vec::new(),
+            last: Vec::new(),
         }
-        read_bytes(reader, key_bytes, &mut key)?;
-        let mut record = Vec::new();
-        read_bytes(reader, HEAD + value_bytes, &mut record)?;
-        let is_new = kv
-            .records
-            .get_max()
-            .is_none_or(|(last, _)| last.as_bytes() < &key[..]);
-        if !is_new {
+    }
+
+    /// How long the record is, or the header, that begins with these bytes; if they are too few to tell,
+    /// how many are needed for that.
+    fn length(&self, bytes: &[u8]) -> Result<usize, RestoreError> {
+        match self.missing {
+            None => Ok(HEADER_BYTES),
+            Some(0) => Err(RestoreError("bytes after the last record".into())),
+            Some(_) => match lengths(bytes) {
+                Some((key, _)) if !(1..=KEY_BYTES_MAX).contains(&key) => {
+                    Err(RestoreError(format!("a key of {key} bytes")))
+                }
+                Some((key, value)) => Ok(LENGTHS_BYTES + key + HEAD + value),
+                None => Ok(LENGTHS_BYTES),
+            },
+        }
+    }
+
+    /// Takes a whole record, or the header.
+    fn take_whole(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let Some(missing) = self.missing else {
+            let (revision, records) = bytes.split_at(HEADER_BYTES / 2);
+            self.kv.revision = number(revision);
+            self.missing = Some(number(records));
+            return Ok(());
+        };
+        let (key_bytes, _) = lengths(bytes).unwrap_or_default();
+        let (key, record) = bytes[LENGTHS_BYTES..].split_at(key_bytes);
+        if key <= &self.last[..] {
             return Err(RestoreError("keys out of order".into()));
         }
-        kv.size += size_of_record(&key, &record);
-        kv.records.insert(Key::new(&key), Arc::from(record));
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.kv.size += size_of_record(key, record);
+        self.kv.records.insert(Key::new(key), Arc::from(record));
+        self.missing = Some(missing - 1);
+        Ok(())
     }
-    match reader.read(&mut [0])? {
-        0 => Ok(kv),
-        _ => Err(RestoreError("bytes after the last record".into())),
+
+    pub(super) fn into_kv(self) -> Result<Kv, RestoreError> {
+        if self.missing != Some(0) || !self.partial.is_empty() {
+            return Err(RestoreError("cut short".into()));
+        }
+        let mut kv = self.kv;
+        if let Some(history) = self.history {
+            kv.observe(history);
+        }
+        Ok(kv)
     }
 }
 
-/// Reads exactly so many bytes; allocates no more than there are.
-fn read_bytes(reader: &mut dyn Read, length: usize, out: &mut Vec<u8>) -> Result<(), RestoreError> {
-    out.clear();
-    let read = reader.take(length as u64).read_to_end(out)?;
-    match read == length {
-        true => Ok(()),
-        false => Err(RestoreError("cut short".into())),
+impl Restoring for KvRestoring {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), RestoreError> {
+        while !bytes.is_empty() {
+            if self.partial.is_empty() {
+                let length = self.length(bytes)?;
+                let Some((whole, rest)) = bytes.split_at_checked(length) else {
+                    // No more than there is, whatever the lengths say.
+                    self.partial.extend_from_slice(bytes);
+                    return Ok(());
+                };
+                self.take_whole(whole)?;
+                bytes = rest;
+                continue;
+            }
+            let wanted = self.length(&self.partial)? - self.partial.len();
+            let (added, rest) = bytes.split_at(wanted.min(bytes.len()));
+            self.partial.extend_from_slice(added);
+            bytes = rest;
+            if self.length(&self.partial)? == self.partial.len() {
+                let whole = std::mem::take(&mut self.partial);
+                self.take_whole(&whole)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.kv.size + self.partial.len()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn StateMachine>, RestoreError> {
+        Ok(Box::new(self.into_kv()?))
     }
 }
 
-fn read_u64(reader: &mut dyn Read) -> Result<u64, RestoreError> {
-    let mut bytes = [0; 8];
-    reader.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+/// The lengths of a key and its value, with which a record begins.
+fn lengths(bytes: &[u8]) -> Option<(usize, usize)> {
+    let length = |at: usize| {
+        let bytes = bytes.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes) as usize)
+    };
+    Some((length(0)?, length(LENGTHS_BYTES / 2)?))
 }
 
-fn read_u32(reader: &mut dyn Read) -> Result<u32, RestoreError> {
-    let mut bytes = [0; 4];
-    reader.read_exact(&mut bytes)?;
-    Ok(u32::from_le_bytes(bytes))
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -150,6 +222,14 @@ mod tests {
         }
     }
 
+    fn read(bytes: &[u8], piece: usize) -> Result<Kv, RestoreError> {
+        let mut restoring = KvRestoring::new(None);
+        for piece in bytes.chunks(piece) {
+            restoring.take(piece)?;
+        }
+        restoring.into_kv()
+    }
+
     #[test]
     fn comes_back_as_it_was_whatever_the_size_of_a_piece() {
         for count in [0, 1, 2000] {
@@ -158,9 +238,11 @@ mod tests {
             for piece in [1, 100, 4096] {
                 assert_eq!(written(KvView::new(kv.clone()), piece), whole);
             }
-            let back = read(&mut &whole[..]).expect("restored");
-            assert_eq!((back.revision, back.size), (kv.revision, kv.size));
-            assert!(back.records.iter().eq(kv.records.iter()));
+            for piece in [1, 7, 300, 4096, usize::MAX] {
+                let back = read(&whole, piece).expect("restored");
+                assert_eq!((back.revision, back.size), (kv.revision, kv.size));
+                assert!(back.records.iter().eq(kv.records.iter()));
+            }
         }
     }
 
@@ -195,12 +277,15 @@ mod tests {
     fn what_is_damaged_is_refused() {
         let whole = written(KvView::new(filled(3)), usize::MAX);
         for cut in 0..whole.len() {
-            assert!(read(&mut &whole[..cut]).is_err(), "cut at {cut}");
+            for piece in [1, 5, usize::MAX] {
+                assert!(read(&whole[..cut], piece).is_err(), "cut at {cut}");
+            }
         }
         let longer = [&whole[..], b"x"].concat();
-        assert!(read(&mut &longer[..]).is_err());
+        assert!(read(&longer, usize::MAX).is_err());
+        assert!(read(&longer, 1).is_err());
         let mut huge = whole.clone();
         huge[20..24].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(read(&mut &huge[..]).is_err());
+        assert!(read(&huge, usize::MAX).is_err());
     }
 }
