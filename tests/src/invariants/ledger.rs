@@ -55,6 +55,8 @@ pub struct Turn<'a> {
     pub now: u64,
     /// Time as the clock of the server shows it.
     pub local: Time,
+    /// What the clocks of the servers that live show now.
+    pub clocks: &'a dyn Fn(ServerId) -> Option<Time>,
     /// Whose turn.
     pub server: ServerId,
     /// Raises its quorum.

@@ -1,13 +1,15 @@
 //! While a promise that was given to a leader holds, its server votes for nobody else, in a pre-vote
 //! either, and does not campaign itself; except for whom that leader has told to campaign. A promise
 //! counts by the clock of the server that gave it. A later leader's takes its place, since a quorum has
-//! elected that one meanwhile.
+//! elected that one meanwhile. And a leader that takes itself to have a lease has live promises of a quorum,
+//! whatever its own clock says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_node::driver::Output;
 use kontiki_raft::{Message, ServerId, Term, Time};
 
+use super::quorum::is_quorum;
 use super::{Invariant, Ledger, Turn};
 
 /// See the module.
@@ -41,6 +43,34 @@ impl Promises {
             "votes for {candidate}, and has promised its vote to {} in term {} for {more:?} more",
             promise.to, promise.term.0
         ))
+    }
+
+    /// Whether `server` is still bound to the leader of that term; `local` is what its clock shows, or
+    /// nothing if it is lost: then it votes for nobody any more.
+    fn is_bound(&self, server: ServerId, to: ServerId, term: Term, local: Option<Time>) -> bool {
+        self.given.get(&server).is_some_and(|promise| {
+            (promise.to, promise.term) == (to, term)
+                && local.is_none_or(|local| local < promise.until)
+        })
+    }
+
+    fn lease(&self, turn: &Turn<'_>) -> Result<(), String> {
+        let leader = turn.server;
+        if !turn.driver.raft().holds_lease(turn.local) {
+            return Ok(());
+        }
+        let term = turn.status.standing.term;
+        let binds = |server: ServerId| {
+            server == leader || self.is_bound(server, leader, term, (turn.clocks)(server))
+        };
+        let configuration = &turn.status.configuration.configuration;
+        match is_quorum(configuration, turn.min_majority, binds) {
+            true => Ok(()),
+            false => Err(format!(
+                "takes itself to have a lease in term {}, and promised is only {:?}",
+                term.0, self.given
+            )),
+        }
     }
 
     fn gives(&mut self, server: ServerId, new: Promise) {
@@ -82,7 +112,7 @@ impl Invariant for Promises {
                 _ => {}
             }
         }
-        Ok(())
+        self.lease(turn)
     }
 }
 
@@ -112,6 +142,18 @@ mod tests {
         assert_eq!(promises.votes(VOTER, OTHER, Time(100)), Ok(()));
         assert_eq!(promises.votes(VOTER, LEADER, Time(50)), Ok(()));
         assert_eq!(promises.votes(OTHER, VOTER, Time(50)), Ok(()));
+    }
+
+    #[test]
+    fn a_promise_binds_by_the_clock_of_who_gave_it_and_for_ever_once_that_is_lost() {
+        let mut promises = Promises::default();
+        promises.gives(VOTER, promise(LEADER, 4, 100));
+        let is_bound = |to, term, local| promises.is_bound(VOTER, to, Term(term), local);
+        assert!(is_bound(LEADER, 4, Some(Time(99))));
+        assert!(!is_bound(LEADER, 4, Some(Time(100))));
+        assert!(!is_bound(LEADER, 5, Some(Time(99))));
+        assert!(!is_bound(OTHER, 4, Some(Time(99))));
+        assert!(is_bound(LEADER, 4, None));
     }
 
     #[test]

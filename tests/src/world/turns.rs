@@ -107,7 +107,14 @@ impl World {
             self.step,
             format_args!("{server} {inputs} in {sent} out {role:?} {term} {commit}/{last}"),
         );
+        let (places, now) = (&self.places, self.now);
+        let clocks = |server| {
+            let mut living = places.iter().flatten();
+            let process = living.find(|process| process.server == server);
+            process.map(|process| process.clock.local(now))
+        };
         let mut turn = Turn {
+            clocks: &clocks,
             step: self.step,
             now: self.now,
             local: process.clock.local(self.now),

@@ -56,6 +56,13 @@ impl World {
             ));
         }
         let (_, leader) = self.leader()?;
+        let ends = self.processes().map(|(_, process)| *process.versions.end());
+        let (version, common) = (leader.status.version, ends.min()?);
+        if version < common {
+            return Some(format!(
+                "version {version} is in force, and all servers run {common}"
+            ));
+        }
         let end = leader.status.last;
         for (_, process) in self.processes() {
             let status = &process.status;
