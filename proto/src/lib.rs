@@ -96,6 +96,9 @@ pub mod reason {
     pub const LAST_SERVER: &str = "LAST_SERVER";
     /// Fewer voters than `min_majority` would be left.
     pub const BELOW_MIN_MAJORITY: &str = "BELOW_MIN_MAJORITY";
+    /// The change could not be committed: too few of the voters that would be left are heard and hold
+    /// the log. It may be asked for again once they are back.
+    pub const NO_QUORUM_AFTERWARDS: &str = "NO_QUORUM_AFTERWARDS";
     /// Not a voter of the configuration in force.
     pub const NOT_A_VOTER: &str = "NOT_A_VOTER";
     /// Nobody took over within an election timeout.

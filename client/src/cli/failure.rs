@@ -140,6 +140,10 @@ fn advice(error: &Error) -> Option<&'static str> {
             "its leader holds a lease: use `kontiki transfer-leadership`, or try again once it is gone"
         }
         reason::NOT_A_VOTER => "see who votes with `kontiki members`",
+        reason::NO_QUORUM_AFTERWARDS => {
+            "see in `kontiki members` which voters are not heard; bring them back, or remove or replace \
+             them first"
+        }
         reason::LAST_SERVER => "add another server first",
         reason::BELOW_MIN_MAJORITY => {
             "add a server first; see min_majority in `kontiki status --output json`"

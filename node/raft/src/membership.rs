@@ -9,6 +9,7 @@ use crate::configuration::{Configuration, Purpose};
 use crate::log::EntryKind;
 use crate::output::Refused;
 use crate::progress::{CatchUp, CatchUpLimits, CatchUpState, Progress};
+use crate::quorum::Quorum;
 use crate::raft::{Raft, State};
 use crate::types::{Index, ServerId, Time};
 
@@ -80,7 +81,9 @@ impl Raft {
     /// Checked in this order: this server leads and hears a quorum; it has committed an entry of
     /// its term (else two changes could commit disjoint majorities: Ongaro 2015); the same change
     /// is in force or in flight (OK); another is in flight; the last voter; `min_majority`; the
-    /// caller's configuration is stale.
+    /// caller's configuration is stale; the configuration has too many servers; the servers that are
+    /// heard are no quorum of the voters that would be left, so that the change could not be
+    /// committed.
     pub fn change(&mut self, now: Time, request: &ChangeRequest) -> Result<(), Refused> {
         self.check_serving(now)?;
         if !self.is_term_committed() {
@@ -117,8 +120,46 @@ impl Raft {
                 max: SERVERS_MAX,
             });
         }
+        if target.voters != configuration.voters {
+            self.check_commits(now, &target)?;
+        }
         self.enter(now, target);
         Ok(())
+    }
+
+    /// Refuses unless the servers that can store entries now are a quorum of the voters of `target`.
+    /// Without one the joint configuration would be in force and could not be committed, and this
+    /// leader would step down; with one more server lost nobody could ever lead again.
+    fn check_commits(&self, now: Time, target: &Configuration) -> Result<(), Refused> {
+        let State::Leader(leader) = &self.state else {
+            return Err(Refused::NotLeader(self.leader()));
+        };
+        let timeout = self.config.election_timeout_min;
+        let stores = |server: ServerId| {
+            server == self.id
+                || leader.progress.get(&server).is_some_and(|progress| {
+                    progress.reachable
+                        && progress.refill().is_none()
+                        && progress
+                            .heard
+                            .is_some_and(|heard| now.since(heard) < timeout)
+                })
+        };
+        let quorum = Quorum::new(target, self.config.min_majority);
+        if quorum.reached(stores) {
+            return Ok(());
+        }
+        let missing: Vec<ServerId> = target
+            .voters
+            .iter()
+            .copied()
+            .filter(|it| !stores(*it))
+            .collect();
+        Err(Refused::NoQuorumAfterwards {
+            voters: target.voters.len(),
+            needed: quorum.needed(&target.voters),
+            missing,
+        })
     }
 
     /// Appends the entry that begins the way to `target`.
@@ -201,7 +242,7 @@ impl Raft {
         if let Some((server, lost)) = replacement {
             target.voters.remove(&lost);
             target.promote(server);
-            return Some(target);
+            return self.check_commits(now, &target).is_ok().then_some(target);
         }
         let joining = configuration.learners.iter();
         let joining = joining.filter(|(_, purpose)| **purpose == Purpose::Join);
@@ -215,7 +256,7 @@ impl Raft {
             return None;
         }
         ready.into_iter().for_each(|server| target.promote(server));
-        Some(target)
+        self.check_commits(now, &target).is_ok().then_some(target)
     }
 
     /// Keeps one progress for every other server of the configuration in force.

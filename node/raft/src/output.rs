@@ -40,7 +40,7 @@ pub enum Output {
 }
 
 /// Why something was not done: nothing of it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// This server does not lead; the leader, if known.
     NotLeader(Option<ServerId>),
@@ -74,6 +74,16 @@ pub enum Refused {
         left: usize,
         /// The bound.
         min_majority: usize,
+    },
+    /// The change could not be committed: too few of the voters that would be left are heard and hold
+    /// the log.
+    NoQuorumAfterwards {
+        /// How many voters there would be.
+        voters: usize,
+        /// How many of them are needed.
+        needed: usize,
+        /// Those that are silent, unreachable, or wait for a snapshot.
+        missing: Vec<ServerId>,
     },
     /// Not a voter of the configuration in force.
     NotAVoter(ServerId),

@@ -21,7 +21,7 @@ impl<'a> Quorum<'a> {
     }
 
     /// How many of `voters` make a quorum; more than there are if `min_majority` says so.
-    fn needed(&self, voters: &BTreeSet<ServerId>) -> usize {
+    pub(crate) fn needed(&self, voters: &BTreeSet<ServerId>) -> usize {
         (voters.len() / 2 + 1).max(self.min_majority)
     }
 

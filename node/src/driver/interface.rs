@@ -386,6 +386,21 @@ pub enum Refusal {
         /// The bound.
         min_majority: usize,
     },
+    /// The change could not be committed by the servers that are heard.
+    #[error(
+        "of the {voters} voters that would be left {needed} are needed, and these are not heard, or \
+         do not store entries yet: {}; nothing was changed; bring them back, or replace or remove them \
+         first",
+        listed(missing)
+    )]
+    NoQuorumAfterwards {
+        /// How many voters there would be.
+        voters: usize,
+        /// How many of them are needed.
+        needed: usize,
+        /// Those that could not store the change.
+        missing: Vec<ServerId>,
+    },
     /// Not a voter of the configuration in force.
     #[error("{0} is not a voter")]
     NotAVoter(ServerId),
@@ -404,6 +419,11 @@ pub enum Refusal {
     /// Nobody took over within an election timeout.
     #[error("nobody took over within an election timeout")]
     TransferFailed,
+}
+
+fn listed(servers: &[ServerId]) -> String {
+    let names: Vec<String> = servers.iter().map(ServerId::to_string).collect();
+    names.join(", ")
 }
 
 fn shown_age(age: &Option<Duration>) -> String {

@@ -277,6 +277,15 @@ impl From<kontiki_raft::Refused> for Refusal {
             Refused::BelowMinMajority { left, min_majority } => {
                 Self::BelowMinMajority { left, min_majority }
             }
+            Refused::NoQuorumAfterwards {
+                voters,
+                needed,
+                missing,
+            } => Self::NoQuorumAfterwards {
+                voters,
+                needed,
+                missing,
+            },
             Refused::NotAVoter(server) => Self::NotAVoter(server),
             Refused::Promised(wait) => Self::Promised(wait),
             Refused::Retired => Self::Quarantined("it never leads again".into()),

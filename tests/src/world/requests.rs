@@ -186,6 +186,7 @@ fn change_refused(refusal: &Refusal) -> &'static str {
         Refusal::StaleConfig { .. } => "change: refused, stale configuration",
         Refusal::NoCommit => "change: refused, no commit in the term",
         Refusal::BelowMinMajority { .. } => "change: refused, below min_majority",
+        Refusal::NoQuorumAfterwards { .. } => "change: refused, no quorum afterwards",
         Refusal::UnsupportedVersion(_) => "change: refused, unsupported version",
         Refusal::OutcomeUnknown | Refusal::ChangeUnfinished(_) => "change: outcome unknown",
         _ => "change: refused otherwise",

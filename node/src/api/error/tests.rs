@@ -61,6 +61,11 @@ fn every_refusal_of_a_write() {
         left: 1,
         min_majority: 2,
     };
+    let no_quorum = Refusal::NoQuorumAfterwards {
+        voters: 2,
+        needed: 2,
+        missing: vec![id],
+    };
     for (refusal, code, reason) in [
         (Refusal::NotLeader(id), FailedPrecondition, "NOT_LEADER"),
         (Refusal::NoLeader, Unavailable, "NO_LEADER"),
@@ -99,6 +104,7 @@ fn every_refusal_of_a_write() {
         (stale, FailedPrecondition, "STALE_CONFIG"),
         (Refusal::LastServer, FailedPrecondition, "LAST_SERVER"),
         (below, FailedPrecondition, "BELOW_MIN_MAJORITY"),
+        (no_quorum, Unavailable, "NO_QUORUM_AFTERWARDS"),
         (Refusal::NotAVoter(id), FailedPrecondition, "NOT_A_VOTER"),
         (Refusal::HasLeader(id), FailedPrecondition, "HAS_LEADER"),
         (Refusal::TransferFailed, Unavailable, "TRANSFER_FAILED"),
