@@ -99,6 +99,8 @@ pub mod reason {
     /// The change could not be committed: too few of the voters that would be left are heard and hold
     /// the log. It may be asked for again once they are back.
     pub const NO_QUORUM_AFTERWARDS: &str = "NO_QUORUM_AFTERWARDS";
+    /// A server that the change names is not what the change takes it for; the message says what it is.
+    pub const WRONG_ROLE: &str = "WRONG_ROLE";
     /// Not a voter of the configuration in force.
     pub const NOT_A_VOTER: &str = "NOT_A_VOTER";
     /// Nobody took over within an election timeout.

@@ -139,6 +139,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         reason::PROMISED => {
             "its leader holds a lease: use `kontiki transfer-leadership`, or try again once it is gone"
         }
+        reason::WRONG_ROLE => "see what each server is with `kontiki members`",
         reason::NOT_A_VOTER => "see who votes with `kontiki members`",
         reason::NO_QUORUM_AFTERWARDS => {
             "see in `kontiki members` which voters are not heard; bring them back, or remove or replace \

@@ -20,8 +20,9 @@ pub struct Config {
     /// How willing this server is to lead, up to [`ELECTION_PRIORITY_MAX`], the default. A lower one
     /// waits longer before it campaigns, by a heartbeat for each step, and as a leader hands over to
     /// a voter of a higher one that has caught up. With 0 it never campaigns by itself; it leads only
-    /// if it is told to (a transfer, `trigger_election`), so where nobody else is left, nobody leads
-    /// until somebody says so. Safety does not depend on it.
+    /// if it is told to (a transfer, `trigger_election`), or if the others cannot be elected without what
+    /// it holds. Where no other server is left, nobody leads until somebody says so. Safety does not
+    /// depend on it.
     pub election_priority: u8,
     /// Bytes of one append. Default 256 KiB; a single larger entry is sent by itself.
     pub append_bytes_max: usize,

@@ -2,6 +2,7 @@
 //! section 6), joint while voters change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::types::ServerId;
 
@@ -14,6 +15,27 @@ pub enum Purpose {
     Join,
     /// Once it has caught up it takes the place of this voter, in one joint change.
     Replace(ServerId),
+}
+
+/// What a configuration says of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRole {
+    /// It counts towards a quorum.
+    Voter,
+    /// It receives the log and does not count.
+    Learner,
+    /// The configuration does not name it.
+    Stranger,
+}
+
+impl fmt::Display for MemberRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "a voter",
+            Self::Learner => "a learner",
+            Self::Stranger => "not a member",
+        })
+    }
 }
 
 /// The servers of a cluster and what each is.
@@ -55,6 +77,15 @@ impl Configuration {
     /// Whether `server` receives the log.
     pub fn contains(&self, server: ServerId) -> bool {
         self.is_voter(server) || self.learners.contains_key(&server)
+    }
+
+    /// What `server` is.
+    pub fn role_of(&self, server: ServerId) -> MemberRole {
+        match (self.is_voter(server), self.learners.contains_key(&server)) {
+            (true, _) => MemberRole::Voter,
+            (false, true) => MemberRole::Learner,
+            (false, false) => MemberRole::Stranger,
+        }
     }
 
     /// Everyone who receives the log, each once, in order.

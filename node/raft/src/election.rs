@@ -16,6 +16,10 @@ use crate::types::{ServerId, Term, Time};
 /// and less than it takes until the other asks again.
 const HEADWAY: u32 = 4;
 
+/// Doublings of the time that a candidate waits for answers, while its rounds come to nothing. The times are
+/// bounded by election timeouts as well.
+const DOUBLINGS_MAX: u32 = 6;
+
 /// Why a server campaigns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -59,10 +63,14 @@ impl Raft {
             follower.election_due = now + wait + apart;
             return;
         }
-        if self.may_campaign() && self.config.election_priority > 0 {
+        if !matches!(self.state, State::Follower(_)) {
+            self.rounds_failed = (self.rounds_failed + 1).min(DOUBLINGS_MAX);
+        }
+        if self.campaigns_by_itself() {
             self.pre_campaign(now);
         } else if let State::Follower(follower) = &mut self.state {
-            // Only a voter campaigns, and none of priority 0; a leader that went silent is a leader no longer.
+            // Only a voter campaigns by itself, and none of priority 0; a leader that went silent is a leader
+            // no longer.
             follower.leader = None;
             follower.election_due = Time::NEVER;
             self.fail_reads();
@@ -73,7 +81,7 @@ impl Raft {
 
     /// Asks whether an election could be won, without raising the term: a server that was cut off
     /// does not disturb the others when it comes back.
-    fn pre_campaign(&mut self, now: Time) {
+    pub(crate) fn pre_campaign(&mut self, now: Time) {
         let is_urgent = match &self.state {
             State::Follower(follower) => follower.is_suspicious,
             State::PreCandidate(candidacy) => candidacy.is_urgent,
@@ -83,9 +91,8 @@ impl Raft {
         };
         // A suspect's voters may not have noticed yet: ask again soon.
         self.fail_reads();
-        let heartbeat = self.config.heartbeat;
         let pause = match is_urgent {
-            true => self.random.between(heartbeat, 2 * heartbeat),
+            true => self.draw_urgent_pause(),
             false => self.draw_election_timeout(),
         };
         self.state = State::PreCandidate(self.candidacy(now, pause, is_urgent));
@@ -127,14 +134,26 @@ impl Raft {
         }
     }
 
-    /// How long a candidate waits for votes: some heartbeats, which are longer than a round trip, and
-    /// no longer than an election timeout. Candidates that share the votes of the living, while a
-    /// voter that is gone could still decide it, would otherwise wait for that: with an election
-    /// timeout of a minute, a minute. The pre-vote that follows disturbs nobody.
+    /// How long a candidate waits for votes: some heartbeats, and no longer than an election timeout.
+    /// Candidates that share the votes of the living, while a voter that is gone could still decide it,
+    /// would otherwise wait for that: with an election timeout of a minute, a minute. The pre-vote that
+    /// follows disturbs nobody.
+    ///
+    /// It doubles with every round that came to nothing, because a heartbeat may be shorter than a round
+    /// trip: if answers come later than this, no round is ever won.
     fn draw_candidate_timeout(&mut self) -> Duration {
-        let heartbeat = self.config.heartbeat;
-        let min = self.config.election_timeout_min.min(4 * heartbeat);
-        let max = self.config.election_timeout_max.min(8 * heartbeat);
+        let wait = (4 * self.config.heartbeat) * (1 << self.rounds_failed);
+        let min = self.config.election_timeout_min.min(wait);
+        let max = self.config.election_timeout_max.min(2 * wait);
+        self.random.between(min, max)
+    }
+
+    /// How long an urgent pre-candidate waits before it asks again. It doubles likewise, up to half an
+    /// election timeout at least.
+    fn draw_urgent_pause(&mut self) -> Duration {
+        let wait = self.config.heartbeat * (1 << self.rounds_failed);
+        let min = (self.config.election_timeout_min / 2).min(wait);
+        let max = self.config.election_timeout_min.min(2 * wait);
         self.random.between(min, max)
     }
 
@@ -146,18 +165,21 @@ impl Raft {
 
     pub(crate) fn on_vote(&mut self, now: Time, from: ServerId, vote: Vote) {
         let is_bound = self.is_bound(now, from, vote.released).is_some();
-        let is_granted = if is_bound || self.is_loyal(now, &vote) {
+        let is_granted = if is_bound || self.is_loyal(now, from, &vote) {
             false
         } else if vote.pre {
             vote.term > self.term
                 && vote.last >= self.log.last()
-                && !self.goes_before(now, from, &vote)
+                && (vote.forced || !self.goes_before(now, from, &vote))
         } else {
             if vote.term > self.term {
                 self.become_follower(now, vote.term, None);
             }
             self.grant(now, from, &vote)
         };
+        if !is_granted {
+            self.on_candidate_refused(now, &vote);
+        }
         let term = if is_granted { vote.term } else { self.term };
         let reply = VoteReply {
             term,
@@ -167,13 +189,19 @@ impl Raft {
         self.send(from, Message::VoteReply(reply));
     }
 
-    /// Whether this server has a leader that it heard within an election timeout, or is one: then
-    /// it neither votes nor lets its term be raised, unless the request is marked (paper section 6,
-    /// thesis section 4.2.3).
-    fn is_loyal(&self, now: Time, vote: &Vote) -> bool {
-        if vote.forced {
-            return false;
-        }
+    /// Whether this server has a leader: then it neither votes nor lets its term be raised, unless the
+    /// request is marked (paper section 6, thesis section 4.2.3). The mark counts if the leader of this term
+    /// put it there, or the candidate is a member by this server's log: else a server that was removed and
+    /// lives on, and is told to campaign, would depose the leader of a cluster that is not its own any more.
+    fn is_loyal(&self, now: Time, from: ServerId, vote: &Vote) -> bool {
+        let is_marked = vote.forced
+            && (vote.released == Some(self.term) || self.log.configuration().1.contains(from));
+        !is_marked && self.has_leader(now)
+    }
+
+    /// Whether it heard its leader within an election timeout and does not suspect it, or leads itself
+    /// and hears a quorum.
+    pub(crate) fn has_leader(&self, now: Time) -> bool {
         match &self.state {
             State::Follower(follower) => {
                 follower.leader.is_some()
@@ -211,6 +239,7 @@ impl Raft {
         }
         self.become_follower(now, self.term, None);
         self.vote = Some(from);
+        self.stand_in_due = None;
         true
     }
 
@@ -220,6 +249,9 @@ impl Raft {
         }
         if !self.log.configuration().1.is_voter(from) {
             return; // it does not count, and is not remembered
+        }
+        if reply.pre && reply.granted && reply.term == self.term.next() {
+            self.on_nomination_granted(now, from);
         }
         let (candidacy, asked_term) = match &mut self.state {
             State::PreCandidate(candidacy) if reply.pre => (candidacy, self.term.next()),
@@ -261,18 +293,19 @@ impl Raft {
     }
 
     /// A split vote is known as soon as it cannot be won any more: nobody needs to wait for a
-    /// timeout. The random pause keeps the candidates apart; the pre-vote that follows disturbs
+    /// timeout. The random pause keeps the candidates apart, further with every round that came to
+    /// nothing, since messages may take longer than a heartbeat; the pre-vote that follows disturbs
     /// nobody if another was elected meanwhile.
     fn retry_soon(&mut self, now: Time) {
-        let pause = self
-            .random
-            .between(self.config.heartbeat / 4, self.config.heartbeat);
+        let apart = self.config.heartbeat * (1 << self.rounds_failed);
+        let pause = self.random.between(apart / 4, apart);
         if let State::Candidate(candidacy) = &mut self.state {
             candidacy.retry_due = candidacy.retry_due.min(now + pause);
         }
     }
 
     fn become_leader(&mut self, now: Time) {
+        (self.stand_in_due, self.rounds_failed) = (None, 0);
         let next = self.log.last().index.next();
         self.state = State::Leader(Box::new(Leader {
             elected: now,
@@ -282,7 +315,7 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
             handover: Handover::new(now, &self.config),
-            has_released: false,
+            released: BTreeMap::new(),
             snapshots: 0,
         }));
         self.track_members(now);
@@ -335,6 +368,7 @@ impl Raft {
         follower.heard = now;
         follower.is_suspicious = false;
         follower.election_due = now + timeout;
+        (self.stand_in_due, self.rounds_failed) = (None, 0);
         true
     }
 }

@@ -6,7 +6,12 @@
 //!   voter gave it, and less the drift of both clocks: so at the leader it ends first.
 //! - It binds whatever the reason for an election: a request that is marked, a leader whose process
 //!   seems to be gone, the voter's own wish. It is void only for the leader itself, and for whom that
-//!   leader has told to campaign; after that it serves no read under a lease in its term.
+//!   leader has told to campaign. While that server may still do so the leader serves no read under a
+//!   lease. It may not any more once it has promised its vote again, in answer to a question sent after
+//!   the order: the promise voids the order, and every earlier one that is still on its way. The votes of
+//!   others are bound then as before. So a transfer that fails costs the lease until the next regular
+//!   heartbeat is answered, and not for the rest of the term. (A server that comes back with durable state
+//!   must ignore orders that are older than its start.)
 //! - It counts by the configuration in force, in both halves while that is joint: any two quorums that
 //!   elect and that promise overlap, as quorums that elect and that commit do.
 //! - In memory mode a promise cannot be forgotten by a restart: who comes back is another server, and
@@ -105,7 +110,7 @@ impl Raft {
             return false;
         };
         self.lease_reads
-            && !leader.has_released
+            && leader.released.is_empty()
             && self.quorum().reached(|server| {
                 server == self.id
                     || leader
@@ -120,7 +125,9 @@ impl Raft {
         let State::Leader(leader) = &self.state else {
             return Duration::ZERO;
         };
-        match self.lease_reads && !leader.has_released {
+        // While a transfer is under way a promise would end it.
+        let has_told = leader.transfer.is_some_and(|transfer| transfer.has_told());
+        match self.lease_reads && !has_told && self.may_campaign() {
             true => self
                 .config
                 .election_timeout_min
@@ -142,6 +149,7 @@ impl Raft {
             // One that was given to an earlier leader is void: a quorum has elected this one since,
             // and of any quorum that promised that one at least was free to.
             self.promise = Some(Promise { to, until });
+            self.dismiss(beat.sent);
         }
         BeatAck {
             sent: beat.sent,

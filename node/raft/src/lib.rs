@@ -60,8 +60,9 @@
 //! # Where what is
 //!
 //! `raft` the state, the inputs, the end of a turn; `view` what others may see; `propose` new entries; `election`,
-//! `replication`, `membership`, `reads`, `follower_reads`, `freshness`, `lease`, `transfer`, `snapshot` the
-//! handlers by topic; `log`, `progress`, `refill`, `quorum`, `configuration` leaves that know no messages; `invariant` what
+//! `stand_in`, `nomination`, `replication`, `membership`, `reads`, `follower_reads`, `freshness`, `lease`,
+//! `transfer`, `snapshot` the handlers by topic; `log`, `progress`, `catch_up`, `refill`, `quorum`,
+//! `configuration` leaves that know no messages; `invariant` what
 //! always holds.
 //!
 //! # Caveats
@@ -76,6 +77,7 @@
 
 #![deny(missing_docs)]
 
+mod catch_up;
 mod config;
 mod configuration;
 mod election;
@@ -86,6 +88,7 @@ mod lease;
 mod log;
 mod membership;
 mod message;
+mod nomination;
 mod output;
 mod progress;
 #[cfg(test)]
@@ -98,12 +101,13 @@ mod reads;
 mod refill;
 mod replication;
 mod snapshot;
+mod stand_in;
 mod transfer;
 mod types;
 mod view;
 
 pub use config::{Config, ELECTION_PRIORITY_MAX};
-pub use configuration::{Configuration, Purpose};
+pub use configuration::{Configuration, MemberRole, Purpose};
 pub use lease::CLOCK_DRIFT_PPM_MAX;
 pub use log::{EntryKind, EntryMeta, LogChange};
 pub use membership::{ChangeRequest, SERVERS_MAX};

@@ -5,10 +5,11 @@
 //! leader began. A configuration is in force from the moment it is appended, and rolled back with
 //! its entry.
 
+use crate::catch_up::{CatchUp, CatchUpLimits, CatchUpState};
 use crate::configuration::{Configuration, Purpose};
 use crate::log::EntryKind;
 use crate::output::Refused;
-use crate::progress::{CatchUp, CatchUpLimits, CatchUpState, Progress};
+use crate::progress::{Flow, Progress};
 use crate::quorum::Quorum;
 use crate::raft::{Raft, State};
 use crate::types::{Index, ServerId, Time};
@@ -52,18 +53,41 @@ impl ChangeRequest {
         !configuration.is_joint() && self.is_begun(configuration) && self.add.iter().all(votes)
     }
 
+    /// Refuses if a server is not what the request takes it for: a server is replaced that is no voter
+    /// (which would add a voter), another takes its place that votes already (which would only remove the
+    /// lost one), or a voter is removed beside an addition (only learners are superseded).
+    pub(crate) fn check_roles(&self, configuration: &Configuration) -> Result<(), Refused> {
+        let wrong = |server: &ServerId, named_as| {
+            Err(Refused::WrongRole {
+                server: *server,
+                role: configuration.role_of(*server),
+                named_as,
+            })
+        };
+        let is_voter = |server: &ServerId| configuration.voters.contains(server);
+        for (server, purpose) in &self.add {
+            let Purpose::Replace(lost) = purpose else {
+                continue;
+            };
+            if is_voter(server) {
+                return wrong(server, "the server that takes the place of another");
+            }
+            if !is_voter(lost) {
+                return wrong(lost, "the voter to replace");
+            }
+        }
+        match self.remove.iter().find(|server| is_voter(server)) {
+            Some(voter) if !self.add.is_empty() => wrong(voter, "a learner to supersede"),
+            _ => Ok(()),
+        }
+    }
+
     /// `configuration`, stable, with the wish fulfilled as far as it can be at once.
     pub(crate) fn applied_to(&self, configuration: &Configuration) -> Configuration {
         let mut target = configuration.clone();
         for (server, purpose) in &self.add {
-            match purpose {
-                Purpose::Replace(lost) if target.voters.contains(server) => {
-                    target.voters.remove(lost);
-                }
-                _ if target.voters.contains(server) => {}
-                _ => {
-                    target.learners.insert(*server, *purpose);
-                }
+            if !target.voters.contains(server) {
+                target.learners.insert(*server, *purpose);
             }
         }
         for server in &self.remove {
@@ -80,7 +104,8 @@ impl Raft {
     ///
     /// Checked in this order: this server leads and hears a quorum; it has committed an entry of
     /// its term (else two changes could commit disjoint majorities: Ongaro 2015); the same change
-    /// is in force or in flight (OK); another is in flight; the last voter; `min_majority`; the
+    /// is in force or in flight (OK); another is in flight; a server is not what the request takes it
+    /// for; the last voter; `min_majority`; the
     /// caller's configuration is stale; the configuration has too many servers; the servers that are
     /// heard are no quorum of the voters that would be left, so that the change could not be
     /// committed.
@@ -99,6 +124,7 @@ impl Raft {
         if index > self.commit || configuration.is_joint() {
             return Err(Refused::UnstableConfig);
         }
+        request.check_roles(configuration)?;
         let target = request.applied_to(configuration);
         let left = target.voters.len();
         if left == 0 {
@@ -127,7 +153,9 @@ impl Raft {
         Ok(())
     }
 
-    /// Refuses unless the servers that can store entries now are a quorum of the voters of `target`.
+    /// Refuses unless the servers that can store entries now are a quorum of the voters of `target`: those
+    /// that are heard, and whose appends are acknowledged (which they are not while a server is refilled, or
+    /// has stopped storing).
     /// Without one the joint configuration would be in force and could not be committed, and this
     /// leader would step down; with one more server lost nobody could ever lead again.
     fn check_commits(&self, now: Time, target: &Configuration) -> Result<(), Refused> {
@@ -139,7 +167,7 @@ impl Raft {
             server == self.id
                 || leader.progress.get(&server).is_some_and(|progress| {
                     progress.reachable
-                        && progress.refill().is_none()
+                        && progress.flow == Flow::Replicate
                         && progress
                             .heard
                             .is_some_and(|heard| now.since(heard) < timeout)
@@ -177,20 +205,23 @@ impl Raft {
     }
 
     /// The commit index moved: leaves a joint configuration that is committed, and leadership if
-    /// this server is no voter any more.
+    /// this server is no voter any more. Not before an entry of the term is committed, which the
+    /// restoring of a snapshot may precede.
     pub(crate) fn finish_changes(&mut self, now: Time) {
-        let (index, configuration) = self.log.configuration();
-        if index > self.commit {
+        if !self.is_term_committed() {
             return;
         }
-        if configuration.is_joint() {
+        if !self.may_campaign() {
+            // Its successor finishes whatever is in flight.
+            return self.leave_office(now);
+        }
+        let (index, configuration) = self.log.configuration();
+        if index <= self.commit && configuration.is_joint() {
             let left = Configuration {
                 outgoing: None,
                 ..configuration.clone()
             };
             self.append_configuration(now, left);
-        } else if !configuration.is_voter(self.id) {
-            self.resign(now);
         }
     }
 
@@ -202,6 +233,7 @@ impl Raft {
         if configuration.learners.is_empty()
             || !is_settled
             || !self.is_term_committed()
+            || !self.may_campaign()
             || self.is_transferring()
         {
             return;

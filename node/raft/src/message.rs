@@ -206,6 +206,9 @@ pub struct TimeoutNow {
     pub term: Term,
     /// End of the leader's log: without all of it the addressee does not campaign.
     pub last: LogId,
+    /// When it was sent, by the leader's clock. An addressee that has since promised the leader its vote
+    /// again ignores it.
+    pub sent: Time,
 }
 
 /// Names one snapshot among all of a leader's term. Two of the same state may differ byte by byte,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::configuration::MemberRole;
 use crate::message::Message;
 use crate::types::{Index, ServerId};
 
@@ -82,8 +83,17 @@ pub enum Refused {
         voters: usize,
         /// How many of them are needed.
         needed: usize,
-        /// Those that are silent, unreachable, or wait for a snapshot.
+        /// Those that are silent, unreachable, or do not acknowledge entries: they are refilled, say.
         missing: Vec<ServerId>,
+    },
+    /// A server that a change names is not what the change takes it for.
+    WrongRole {
+        /// Which server.
+        server: ServerId,
+        /// What it is in the configuration in force.
+        role: MemberRole,
+        /// What the change takes it for, in words.
+        named_as: &'static str,
     },
     /// Not a voter of the configuration in force.
     NotAVoter(ServerId),

@@ -1,8 +1,8 @@
 //! What a leader knows of another server, and what may be sent to it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use crate::catch_up::CatchUp;
 use crate::lease::lease_end;
 use crate::message::BeatAck;
 use crate::refill::{Delivery, Refill};
@@ -218,92 +218,10 @@ impl Progress {
     }
 }
 
-/// A learner's way to the end of the log, in rounds (thesis section 4.2.1): each replicates what
-/// was in the log when it began.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CatchUp {
-    began: Time,
-    target: Index,
-    rounds: u32,
-    pub(crate) state: CatchUpState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CatchUpState {
-    Running,
-    /// Its last round took less than an election timeout.
-    Ready,
-    /// It did not get there in its rounds, or is not heard from; tried again at this time.
-    Stalled(Time),
-}
-
-impl CatchUp {
-    pub(crate) fn new(now: Time, target: Index) -> Self {
-        Self {
-            began: now,
-            target,
-            rounds: 0,
-            state: CatchUpState::Running,
-        }
-    }
-
-    pub(crate) fn on_matched(
-        &mut self,
-        now: Time,
-        matched: Index,
-        last: Index,
-        limits: &CatchUpLimits,
-    ) {
-        if self.state != CatchUpState::Running || matched < self.target {
-            return;
-        }
-        self.rounds += 1;
-        if now.since(self.began) < limits.round_max {
-            self.state = CatchUpState::Ready;
-        } else if self.rounds >= limits.rounds_max {
-            self.state = CatchUpState::Stalled(now + limits.pause);
-        } else {
-            (self.began, self.target) = (now, last);
-        }
-    }
-
-    /// Looks at the clock: a pause may be over, or a learner silent for too long. Also ends a round
-    /// whose target the learner held when it began: in an idle cluster no entry comes whose
-    /// acknowledgement would.
-    pub(crate) fn on_time(
-        &mut self,
-        now: Time,
-        heard: Option<Time>,
-        matched: Index,
-        last: Index,
-        limits: &CatchUpLimits,
-    ) {
-        if let CatchUpState::Stalled(until) = self.state {
-            if now >= until {
-                *self = Self::new(now, last);
-            }
-            return;
-        }
-        if heard.is_some_and(|heard| heard >= self.began) {
-            self.on_matched(now, matched, last, limits);
-        }
-        let quiet_since = heard.map_or(self.began, |heard| heard.max(self.began));
-        if now.since(quiet_since) >= limits.pause {
-            self.state = CatchUpState::Stalled(now + limits.pause);
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CatchUpLimits {
-    /// A round shorter than this is short enough: an election timeout.
-    pub(crate) round_max: Duration,
-    pub(crate) rounds_max: u32,
-    pub(crate) pause: Duration,
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -357,29 +275,6 @@ mod tests {
         assert_eq!((progress.flow, progress.next), (waits, Index(10)));
     }
 
-    #[test]
-    fn a_learner_needs_a_short_round_and_stalls_after_its_rounds() {
-        let limits = CatchUpLimits {
-            round_max: Duration::from_secs(1),
-            rounds_max: 2,
-            pause: Duration::from_secs(10),
-        };
-        let second = |seconds: u64| Time(seconds * 1_000_000_000);
-        let mut catch_up = CatchUp::new(second(0), Index(5));
-        catch_up.on_matched(second(3), Index(5), Index(9), &limits);
-        assert_eq!(catch_up.state, CatchUpState::Running);
-        catch_up.on_matched(second(6), Index(9), Index(9), &limits);
-        assert_eq!(catch_up.state, CatchUpState::Stalled(second(16)));
-        // Tried again in an idle cluster, where only heartbeats are answered.
-        catch_up.on_time(second(16), Some(second(15)), Index(9), Index(9), &limits);
-        assert_eq!(catch_up.state, CatchUpState::Running);
-        catch_up.on_time(second(16), Some(second(16)), Index(9), Index(9), &limits);
-        assert_eq!(catch_up.state, CatchUpState::Ready);
-        catch_up.on_time(second(27), Some(second(16)), Index(9), Index(9), &limits);
-        assert_eq!(catch_up.state, CatchUpState::Stalled(second(37)));
-    }
-
-    /// Heard later, the same answer would make what its server knows seem older than it is.
     #[test]
     fn an_answer_that_comes_again_says_nothing_new_of_a_clock() {
         let mut progress = Progress::new(Index(10));

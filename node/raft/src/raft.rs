@@ -9,6 +9,7 @@ use crate::freshness::Known;
 use crate::lease::Promise;
 use crate::log::{EntryKind, EntryMeta, Log, LogChange};
 use crate::message::Message;
+use crate::nomination::Nomination;
 use crate::output::{Output, Refused};
 use crate::progress::Progress;
 use crate::quorum::Quorum;
@@ -40,12 +41,20 @@ pub struct Raft {
     /// Counts truncations: a report of persistence from before one says nothing about now.
     pub(crate) generation: u64,
     pub(crate) state: State,
-    /// It votes and stores, and never campaigns or leads again.
+    /// It votes and stores, and never campaigns or serves again, but to hand on what only it holds (see
+    /// `stand_in`).
     pub(crate) is_retired: bool,
+    /// When it stands in, if it does not campaign by itself and has refused a candidate that lacks what it
+    /// holds. Outlives terms; `None` as soon as there is a leader.
+    pub(crate) stand_in_due: Option<Time>,
+    /// Rounds of pre-votes and votes of this server in a row that came to nothing, up to a bound.
+    pub(crate) rounds_failed: u32,
     /// The log says that reads under a lease are on.
     pub(crate) lease_reads: bool,
     /// Outlives terms. Invariant: while it holds, no vote is given against it.
     pub(crate) promise: Option<Promise>,
+    /// Orders to campaign that the leader of this term sent before this are void. Outlives roles.
+    pub(crate) dismissed: Option<(Term, Time)>,
     pub(crate) freshness: Known,
     /// The last id of a question for a read index. Invariant: only grows, whatever becomes of terms.
     pub(crate) read_index_last: u64,
@@ -72,6 +81,8 @@ pub(crate) struct Follower {
     pub(crate) ack_due: bool,
     /// The leader's process seems to be gone; anything from it clears this.
     pub(crate) is_suspicious: bool,
+    /// The leader told it to campaign, and it asks whether it would be elected.
+    pub(crate) nomination: Option<Nomination>,
     pub(crate) reads: FollowerReads,
 }
 
@@ -97,9 +108,10 @@ pub(crate) struct Leader {
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) handover: Handover,
-    /// It has told another server to campaign: it serves no read under a lease in this term any more.
-    /// Invariant: never cleared.
-    pub(crate) has_released: bool,
+    /// Servers that were told to campaign, each with the time of the last such message: as long as there is
+    /// one, no read is served under a lease. A server is taken out when it has promised its vote again
+    /// since, which voids what it was told.
+    pub(crate) released: BTreeMap<ServerId, Time>,
     /// Snapshots begun in this term.
     pub(crate) snapshots: u64,
 }
@@ -130,6 +142,7 @@ impl Raft {
             election_due: now + timeout,
             ack_due: false,
             is_suspicious: false,
+            nomination: None,
             reads: FollowerReads::default(),
         };
         Self {
@@ -145,8 +158,11 @@ impl Raft {
             generation: 0,
             state: State::Follower(follower),
             is_retired: false,
+            stand_in_due: None,
+            rounds_failed: 0,
             lease_reads: false,
             promise: None,
+            dismissed: None,
             freshness: Known::default(),
             read_index_last: 0,
             log_changes: Vec::new(),
@@ -194,6 +210,9 @@ impl Raft {
                 self.on_election_timeout(now);
             }
             State::Leader(_) => self.on_leader_time(now),
+            State::Follower(_) if self.stand_in_due.is_some_and(|due| now >= due) => {
+                self.stand_in(now);
+            }
             _ => {}
         }
     }
@@ -269,8 +288,9 @@ impl Raft {
         }
     }
 
-    /// Never campaigns or leads from here on: what its log says cannot be applied here. It goes on
-    /// voting and storing, so that the others keep its weight. A leader names a successor first.
+    /// Never campaigns or serves from here on: what its log says cannot be applied here. It goes on
+    /// voting and storing, so that the others keep its weight. A leader names a successor first. Only if
+    /// nobody can be elected without what it holds, it leads for as long as it takes to hand that on.
     pub fn retire(&mut self, now: Time) {
         self.is_retired = true;
         match self.state {
@@ -294,7 +314,8 @@ impl Raft {
                     true => follower.election_due,
                     false => Time::NEVER,
                 };
-                due.min(self.ask_read_index(now))
+                let stand_in_due = self.stand_in_due.unwrap_or(Time::NEVER);
+                due.min(stand_in_due).min(self.ask_read_index(now))
             }
             State::PreCandidate(candidacy) | State::Candidate(candidacy) => candidacy.retry_due,
         };
@@ -353,6 +374,7 @@ impl Raft {
         let State::Leader(leader) = &self.state else {
             return Err(Refused::NotLeader(self.leader()));
         };
+        self.check_may_serve()?;
         let is_reachable = |server: ServerId| {
             server == self.id
                 || leader
@@ -387,6 +409,7 @@ impl Raft {
             election_due: now + timeout,
             ack_due: false,
             is_suspicious: false,
+            nomination: None,
             reads: FollowerReads::default(),
         });
     }

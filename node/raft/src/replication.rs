@@ -233,6 +233,7 @@ impl Raft {
                 }
                 self.advance_commit(now);
                 self.promote_learners(now);
+                self.leave_office(now);
             }
             AppendOutcome::Rejected { prev, .. } => progress.on_rejected(prev, agreement),
         }
@@ -245,6 +246,9 @@ impl Raft {
         progress.round = progress.round.max(ack.round);
         if let Some(beat) = ack.beat {
             progress.on_beat(now, beat);
+            if !beat.promise.is_zero() {
+                self.on_promised(now, from, beat.sent);
+            }
         }
     }
 
@@ -275,6 +279,7 @@ impl Raft {
         self.check_transfer(now);
         self.hand_over_to_higher_priority(now);
         self.check_snapshots(now);
+        self.leave_office(now);
         let last = self.log.last().index;
         let limits = self.catch_up_limits();
         let stall = self.config.election_timeout_min;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::config::{Config, ELECTION_PRIORITY_MAX};
-use crate::election::Cause;
 use crate::message::{Message, TimeoutNow};
 use crate::output::Refused;
 use crate::progress::Progress;
@@ -58,6 +57,13 @@ pub(crate) struct Transfer {
     target: ServerId,
     deadline: Time,
     sent: Option<Time>,
+}
+
+impl Transfer {
+    /// Whether the target has been told to campaign.
+    pub(crate) fn has_told(&self) -> bool {
+        self.sent.is_some()
+    }
 }
 
 impl Raft {
@@ -128,7 +134,7 @@ impl Raft {
     }
 
     /// Incoming voters that could take over.
-    fn successors(&self, now: Time) -> impl Iterator<Item = (&ServerId, &Progress)> {
+    pub(crate) fn successors(&self, now: Time) -> impl Iterator<Item = (&ServerId, &Progress)> {
         let leader = match &self.state {
             State::Leader(leader) => Some(leader),
             _ => None,
@@ -205,15 +211,26 @@ impl Raft {
             .is_none_or(|sent| now >= sent + self.config.heartbeat);
         if is_complete && is_due {
             transfer.sent = Some(now);
-            leader.has_released = true;
             let target = transfer.target;
+            leader.released.insert(target, now);
             self.send(
                 target,
                 Message::TimeoutNow(TimeoutNow {
                     term: self.term,
                     last,
+                    sent: now,
                 }),
             );
+        }
+    }
+
+    /// A server promised its vote in answer to a heartbeat that was sent then.
+    pub(crate) fn on_promised(&mut self, now: Time, from: ServerId, sent: Time) {
+        if let State::Leader(leader) = &mut self.state
+            && sent <= now
+            && leader.released.get(&from).is_some_and(|told| *told < sent)
+        {
+            leader.released.remove(&from);
         }
     }
 
@@ -230,15 +247,16 @@ impl Raft {
     pub(crate) fn on_timeout_now(&mut self, now: Time, from: ServerId, request: TimeoutNow) {
         if self.follow(now, from, request.term)
             && self.may_campaign()
+            && !self.is_dismissed(request.sent)
             && self.log.contains(request.last)
             && self.is_bound(now, self.id, Some(request.term)).is_none()
         {
-            self.campaign(now, Cause::Released(request.term));
+            self.on_nominated(now, request.sent);
         }
     }
 
-    /// This leader is no voter any more, and that is committed: it names a successor and follows
-    /// (thesis section 4.2.2).
+    /// This leader is no voter any more, and that is committed, or it may not serve: it names a
+    /// successor and follows (thesis section 4.2.2).
     pub(crate) fn resign(&mut self, now: Time) {
         let last = self.log.last();
         if let Some(successor) = self.best_successor(now) {
@@ -247,6 +265,7 @@ impl Raft {
                 Message::TimeoutNow(TimeoutNow {
                     term: self.term,
                     last,
+                    sent: now,
                 }),
             );
         }

@@ -34,7 +34,8 @@ pub struct PeerProgress {
     pub heard: Option<Time>,
     /// Its connection is not known to be down.
     pub reachable: bool,
-    /// A learner that did not catch up within its rounds, or is not heard from.
+    /// A learner that did not catch up within its rounds, or is not heard from, and is not being sent a
+    /// snapshot.
     pub is_stalled: bool,
     /// Bytes of appends in flight to it.
     pub inflight_bytes: usize,
@@ -174,7 +175,7 @@ impl Raft {
                 matched: progress.matched,
                 heard: progress.heard,
                 reachable: progress.reachable,
-                is_stalled: progress.is_stalled(),
+                is_stalled: progress.is_stalled() && progress.snapshot().is_none(),
                 inflight_bytes: progress.inflight_bytes(),
                 refill: progress.refill(),
                 delivered: progress.delivery.bytes,

@@ -249,6 +249,7 @@ fn classify_refusal(refusal: &Refusal) -> (Code, &'static str, Done) {
         Refusal::LastServer => (FailedPrecondition, reason::LAST_SERVER),
         Refusal::BelowMinMajority { .. } => (FailedPrecondition, reason::BELOW_MIN_MAJORITY),
         Refusal::NoQuorumAfterwards { .. } => (Unavailable, reason::NO_QUORUM_AFTERWARDS),
+        Refusal::WrongRole { .. } => (FailedPrecondition, reason::WRONG_ROLE),
         Refusal::NotAVoter(_) => (FailedPrecondition, reason::NOT_A_VOTER),
         Refusal::HasLeader(_) => (FailedPrecondition, reason::HAS_LEADER),
         Refusal::TransferFailed => (Unavailable, reason::TRANSFER_FAILED),

@@ -142,7 +142,8 @@ pub struct RaftSettings {
     pub min_majority: usize,
     /// How willing this server is to lead, 0 to 10. A lower one waits longer before it campaigns, by a
     /// heartbeat for each step, and hands leadership over to a server of a higher one that has caught
-    /// up. With 0 it leads only if it is told to. Default 10.
+    /// up. With 0 it leads only if it is told to, or for as long as it takes to hand on what only it
+    /// holds. Default 10.
     pub election_priority: u8,
     /// While this server leads, reads under a lease are on. They rely on clocks that run fast or slow by
     /// at most 2 %, and voters wait for up to five heartbeats before they elect another leader.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{ChangeRequest, ClusterId, Index, LogId, Role, ServerId, Term};
+use kontiki_raft::{ChangeRequest, ClusterId, Index, LogId, MemberRole, Role, ServerId, Term};
 
 use super::inspect::Inspection;
 use super::reads::ReadMode;
@@ -400,6 +400,16 @@ pub enum Refusal {
         needed: usize,
         /// Those that could not store the change.
         missing: Vec<ServerId>,
+    },
+    /// A server that a change names is not what the change takes it for.
+    #[error("server {server} is {role}, and was named as {named_as}: nothing was changed")]
+    WrongRole {
+        /// Which server.
+        server: ServerId,
+        /// What it is.
+        role: MemberRole,
+        /// What the change takes it for.
+        named_as: &'static str,
     },
     /// Not a voter of the configuration in force.
     #[error("{0} is not a voter")]

@@ -286,9 +286,18 @@ impl From<kontiki_raft::Refused> for Refusal {
                 needed,
                 missing,
             },
+            Refused::WrongRole {
+                server,
+                role,
+                named_as,
+            } => Self::WrongRole {
+                server,
+                role,
+                named_as,
+            },
             Refused::NotAVoter(server) => Self::NotAVoter(server),
             Refused::Promised(wait) => Self::Promised(wait),
-            Refused::Retired => Self::Quarantined("it never leads again".into()),
+            Refused::Retired => Self::Quarantined("it never serves again".into()),
         }
     }
 }

@@ -146,6 +146,7 @@ impl Speaker<'_, '_> {
             kind::TIMEOUT_NOW => Message::TimeoutNow(TimeoutNow {
                 term,
                 last: self.id(),
+                sent: Time(self.fields.number(&[1])),
             }),
             kind::SNAPSHOT_CHUNK => {
                 let (chunk, bytes) = self.chunk(term);

@@ -164,6 +164,7 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
         Body::TimeoutNow(raft::TimeoutNow {
             term: 2,
             last: wire_id(),
+            sent: 1,
         }),
         Body::SnapshotChunk(raft::SnapshotChunk {
             term: 2,

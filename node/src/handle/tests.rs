@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::FutureExt;
-use kontiki_raft::{LogId, Message, Role, Term, TimeoutNow};
+use kontiki_raft::{LogId, Message, Role, Term, Time, TimeoutNow};
 
 use super::*;
 use crate::address_book::ServerRef;
@@ -49,6 +49,7 @@ fn message(bytes: usize) -> Input<Reply> {
         message: Message::TimeoutNow(TimeoutNow {
             term: Term(1),
             last: LogId::default(),
+            sent: Time(0),
         }),
         batch: Bytes::from(vec![0; bytes]),
         host: HostReport::default(),

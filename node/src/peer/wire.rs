@@ -7,7 +7,7 @@ use kontiki_proto::raft::peer_message::Body;
 use kontiki_raft::{
     Append, AppendAck, AppendOutcome, ClusterId, Heartbeat, HeartbeatAck, Index, LogId, Message,
     ReadIndex, ReadIndexReply, ServerId, SnapshotAck, SnapshotChunk, SnapshotId, SnapshotOutcome,
-    Term, TimeoutNow, Vote, VoteReply,
+    Term, Time, TimeoutNow, Vote, VoteReply,
 };
 
 use crate::driver::{Envelope, HostReport};
@@ -64,6 +64,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
         Message::TimeoutNow(now) => Body::TimeoutNow(raft::TimeoutNow {
             term: now.term.0,
             last: Some(wire_id(now.last)),
+            sent: now.sent.0,
         }),
         Message::SnapshotChunk(chunk) => Body::SnapshotChunk(raft::SnapshotChunk {
             term: chunk.term.0,
@@ -196,6 +197,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         Body::TimeoutNow(now) => Message::TimeoutNow(TimeoutNow {
             term: Term(now.term),
             last: id(now.last)?,
+            sent: Time(now.sent),
         }),
         Body::SnapshotChunk(chunk) => {
             batch = chunk.bytes;
@@ -362,6 +364,7 @@ mod tests {
             Message::TimeoutNow(TimeoutNow {
                 term,
                 last: id(2, 7),
+                sent: Time(9),
             }),
             Message::SnapshotChunk(SnapshotChunk {
                 term,

@@ -36,7 +36,7 @@
 //!
 //! A server is *lost* if its state is gone: its node answers with another id, or is not there. A
 //! server that does not answer is not lost, however long that lasts. One that is *quarantined* is not
-//! lost either: it never leads, does not count towards the margin, and is nobody's to restart but a
+//! lost either: it never serves, does not count towards the margin, and is nobody's to restart but a
 //! person's.
 //!
 //! # Caveats

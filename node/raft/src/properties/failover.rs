@@ -34,13 +34,17 @@ struct World {
 
 impl World {
     fn new(seed: u64, delay: Duration) -> Self {
+        let config = Config {
+            seed,
+            ..Config::default()
+        };
+        Self::with(&config, delay)
+    }
+
+    fn with(config: &Config, delay: Duration) -> Self {
         let ids = [1, 2, 3].map(ServerId);
         let raft = |id| {
-            let config = Config {
-                seed,
-                ..Config::default()
-            };
-            let mut raft = Raft::new(id, config, Time(0));
+            let mut raft = Raft::new(id, config.clone(), Time(0));
             raft.bootstrap(Time(0), Configuration::of(ids));
             raft
         };
@@ -157,6 +161,28 @@ fn survivors_who_know_that_the_leader_is_gone_do_not_stand_in_each_others_way() 
             assert!(
                 outage <= max,
                 "{outage:?}, seed {seed}, {delay}, {noticed:?}"
+            );
+        }
+    }
+}
+
+/// A heartbeat of 20 ms and a round trip of nearly half an election timeout: answers come long after a few
+/// heartbeats.
+#[test]
+fn h13_servers_whose_round_trip_is_many_heartbeats_elect_a_leader() {
+    for round_trip in [100, 200, 400, 490] {
+        for seed in 0..10 {
+            let config = Config {
+                seed,
+                heartbeat: Duration::from_millis(20),
+                ..Config::default()
+            };
+            let mut world = World::with(&config, Duration::from_millis(round_trip / 2));
+            world.lead(); // within a minute, or it panics
+            let outage = world.outage([Duration::ZERO; 2]);
+            assert!(
+                outage < Duration::from_secs(20),
+                "{outage:?}, seed {seed}, {round_trip} ms"
             );
         }
     }

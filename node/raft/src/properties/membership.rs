@@ -1,13 +1,17 @@
 //! What a change asks for, and how far a configuration has it.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use crate::config::Config;
 use crate::configuration::{Configuration, Purpose};
 use crate::membership::{ChangeRequest, SERVERS_MAX};
+use crate::message::{AppendAck, AppendOutcome, Message, VoteReply};
 use crate::output::Refused;
 use crate::raft::Raft;
 use crate::types::{ServerId, Time};
+use crate::view::Role;
 
 fn ids(ids: &[u64]) -> Vec<ServerId> {
     ids.iter().copied().map(ServerId).collect()
@@ -177,6 +181,47 @@ fn a_configuration_has_at_most_servers_max() {
     }
 }
 
+/// Server 1 as the leader of so many voters, all of which hold its log. Only these are heard since then; it
+/// leads no more if they are no quorum.
+fn leader_that_hears(count: u64, min_majority: usize, heard: &[ServerId]) -> (Raft, Time) {
+    let config = Config {
+        min_majority,
+        ..Config::default()
+    };
+    let timeout = config.election_timeout_min;
+    let all: Vec<ServerId> = (2..=count).map(ServerId).collect();
+    let mut now = Time(1);
+    let mut raft = Raft::new(ServerId(1), config, now);
+    raft.bootstrap(now, Configuration::of((1..=count).map(ServerId)));
+    raft.trigger_election(now).expect("a voter");
+    for voter in &all {
+        let term = raft.term();
+        let reply = VoteReply {
+            term,
+            granted: true,
+            pre: false,
+        };
+        raft.receive(now, *voter, Message::VoteReply(reply), &[]);
+    }
+    acknowledge(&mut raft, now, &all);
+    now = now + timeout;
+    acknowledge(&mut raft, now, heard);
+    raft.tick(now);
+    (raft, now)
+}
+
+/// These servers hold all of the log.
+fn acknowledge(raft: &mut Raft, now: Time, servers: &[ServerId]) {
+    raft.take_log_changes();
+    raft.persisted(now, raft.last(), raft.generation());
+    let (term, last) = (raft.term(), raft.last().index);
+    for server in servers {
+        let outcome = AppendOutcome::Accepted(last);
+        let ack = Message::AppendAck(AppendAck { term, outcome });
+        raft.receive(now, *server, ack, &[]);
+    }
+}
+
 fn purpose() -> impl Strategy<Value = Purpose> {
     let replace = (1u64..7).prop_map(|lost| Purpose::Replace(ServerId(lost)));
     prop_oneof![Just(Purpose::Stay), Just(Purpose::Join), replace]
@@ -191,21 +236,14 @@ proptest! {
         server in 1u64..9,
         purpose in purpose(),
     ) {
-        prop_assume!(purpose != Purpose::Replace(ServerId(server)));
         let before = Configuration::of(voters.iter().copied().map(ServerId));
         let request = add(server, purpose);
+        prop_assume!(request.check_roles(&before).is_ok());
         let after = request.applied_to(&before);
         prop_assert!(request.is_begun(&after), "{request:?}: {after:?}");
         let id = ServerId(server);
         if before.is_voter(id) {
-            prop_assert!(after.is_voter(id) && after.learners.is_empty());
-            let lost = match purpose {
-                Purpose::Replace(lost) => Some(lost),
-                _ => None,
-            };
-            let mut expected = before.voters;
-            lost.iter().for_each(|lost| { expected.remove(lost); });
-            prop_assert_eq!(after.voters, expected);
+            prop_assert_eq!(after, before);
         } else {
             prop_assert_eq!(after.voters, before.voters);
             prop_assert_eq!(after.learners, [(id, purpose)].into_iter().collect());
@@ -214,5 +252,50 @@ proptest! {
             voters.iter().copied().map(ServerId),
         )));
         prop_assert!(!removed.contains(id));
+    }
+
+    /// A replacement that is begun leaves as many voters as there were, and takes out the lost one alone.
+    #[test]
+    fn h14_a_replacement_keeps_the_number_of_voters(
+        voters in prop::collection::btree_set(1u64..7, 1..5),
+        server in 1u64..9,
+        lost in 1u64..9,
+    ) {
+        let before = Configuration::of(voters.iter().copied().map(ServerId));
+        let request = add(server, Purpose::Replace(ServerId(lost)));
+        let is_right = voters.contains(&lost) && !voters.contains(&server);
+        prop_assert_eq!(request.check_roles(&before).is_ok(), is_right);
+    }
+
+    /// What is accepted is committed by the servers that are heard, and what is refused for want of a
+    /// quorum could not be.
+    #[test]
+    fn h2_a_change_that_is_accepted_is_committed_by_the_servers_that_are_heard(
+        count in 1u64..7,
+        min_majority in 1usize..4,
+        heard in prop::collection::btree_set(2u64..7, 0..6),
+        removed in prop::collection::btree_set(1u64..7, 1..4),
+    ) {
+        let heard: Vec<ServerId> = heard.into_iter().filter(|id| *id <= count).map(ServerId).collect();
+        let (mut raft, now) = leader_that_hears(count, min_majority, &heard);
+        prop_assume!(raft.role() == Role::Leader);
+        let remove = ids(&removed.into_iter().collect::<Vec<_>>());
+        let mut expected: BTreeSet<ServerId> = (1..=count).map(ServerId).collect();
+        expected.retain(|id| !remove.contains(id));
+        let request = ChangeRequest { remove, ..ChangeRequest::default() };
+        let voices = expected.iter().filter(|id| id.0 == 1 || heard.contains(id)).count();
+        let is_quorum = voices >= min_majority.max(expected.len() / 2 + 1);
+        match raft.change(now, &request) {
+            Ok(()) => {
+                prop_assert!(is_quorum || expected.len() == count as usize);
+                for _ in 0..3 {
+                    acknowledge(&mut raft, now, &heard);
+                }
+                let (_, committed) = raft.committed_configuration();
+                prop_assert_eq!(committed, &Configuration::of(expected));
+            }
+            Err(Refused::NoQuorumAfterwards { .. }) => prop_assert!(!is_quorum),
+            Err(_) => {}
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::progress::{CatchUp, CatchUpLimits, CatchUpState, Flow, Probe, Progress};
+use crate::catch_up::{CatchUp, CatchUpLimits, CatchUpState};
+use crate::progress::{Flow, Probe, Progress};
 use crate::types::{Index, Time};
 
 /// What may happen to a progress.
@@ -182,13 +183,18 @@ fn after_its_rounds_a_learner_rests_and_begins_anew() {
 
 #[test]
 fn a_learner_that_says_nothing_for_a_pause_is_stalled() {
+    // Not because its rounds take too long.
+    let limits = CatchUpLimits {
+        rounds_max: 1000,
+        ..LIMITS
+    };
     // When it was last heard, and when it counts as stalled.
     for (heard, stalled) in [(None, 10_000), (Some(4000), 14_000)] {
         let mut catch_up = CatchUp::new(millis(0), Index(5));
         let heard = heard.map(millis);
-        catch_up.on_time(millis(stalled - 1), heard, Index(0), Index(5), &LIMITS);
+        catch_up.on_time(millis(stalled - 1), heard, Index(0), Index(5), &limits);
         assert_eq!(catch_up.state, CatchUpState::Running);
-        catch_up.on_time(millis(stalled), heard, Index(0), Index(5), &LIMITS);
+        catch_up.on_time(millis(stalled), heard, Index(0), Index(5), &limits);
         assert_eq!(
             catch_up.state,
             CatchUpState::Stalled(millis(stalled + 10_000))
@@ -201,7 +207,7 @@ fn a_learner_that_says_nothing_for_a_pause_is_stalled() {
         Some(millis(4999)),
         Index(5),
         Index(5),
-        &LIMITS,
+        &limits,
     );
     assert_eq!(catch_up.state, CatchUpState::Running);
     // ... nor since when it is silent.
@@ -210,7 +216,7 @@ fn a_learner_that_says_nothing_for_a_pause_is_stalled() {
         Some(millis(4000)),
         Index(5),
         Index(5),
-        &LIMITS,
+        &limits,
     );
     assert_eq!(catch_up.state, CatchUpState::Running);
     catch_up.on_time(
@@ -218,7 +224,7 @@ fn a_learner_that_says_nothing_for_a_pause_is_stalled() {
         Some(millis(5000)),
         Index(5),
         Index(5),
-        &LIMITS,
+        &limits,
     );
     assert_eq!(
         catch_up.state,

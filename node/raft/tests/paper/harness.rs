@@ -392,9 +392,14 @@ pub fn read_index_is(id: u64, index: Option<u64>) -> Message {
     Message::ReadIndexReply(ReadIndexReply { id, index })
 }
 
+/// An order to campaign that was sent after any promise.
 pub fn timeout_now(term: u64, last: LogId) -> Message {
+    timeout_now_at(Time(1 << 60), term, last)
+}
+
+pub fn timeout_now_at(sent: Time, term: u64, last: LogId) -> Message {
     let term = Term(term);
-    Message::TimeoutNow(TimeoutNow { term, last })
+    Message::TimeoutNow(TimeoutNow { term, last, sent })
 }
 
 /// Of what was sent, the appends.

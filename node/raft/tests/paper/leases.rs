@@ -156,6 +156,7 @@ fn thesis_6_4_1_a_leader_that_hands_over_gives_its_lease_up() {
     assert_eq!(voter.hear(3, asked), [(3, granted(3))]);
     let mut target = promiser();
     target.hear(2, timeout_now(2, at(2, 2)));
+    target.hear(3, pre_granted(3));
     assert_eq!(target.is(), (Role::Candidate, 3));
 
     let (mut leader, sent) = leader();

@@ -282,7 +282,7 @@ fn thesis_4_2_2_a_removed_leader_names_a_successor() {
         .iter()
         .filter(|(_, message)| matches!(message, Message::TimeoutNow(_)))
         .collect();
-    assert_eq!(told, [&(3, timeout_now(2, at(5, 2)))]);
+    assert_eq!(told, [&(3, timeout_now_at(leader.now, 2, at(5, 2)))]);
 }
 
 /// 4.2.2: while joint it counts itself in the outgoing half.

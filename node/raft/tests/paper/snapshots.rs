@@ -6,7 +6,7 @@ use kontiki_raft::{
     SnapshotId, SnapshotOutcome, Term,
 };
 
-use crate::harness::{Subject, at};
+use crate::harness::{self, Subject, accepted, at, configuration};
 
 const NUMBER: u64 = 1;
 
@@ -155,4 +155,18 @@ fn s7_what_is_not_committed_is_never_discarded() {
     let mut leader = Subject::leading(3);
     leader.propose(3);
     leader.raft.compact(Index(3));
+}
+
+/// A server that restores may be elected meanwhile, and what it installs then may commit a joint
+/// configuration before the first entry of its term: the change is finished after that entry, not before.
+#[test]
+fn h14_a_leader_that_installs_a_snapshot_finishes_no_change_before_a_commit_of_its_term() {
+    let joint = harness::voters(&[1, 2], Some(&[1, 2, 3]));
+    let mut server = Subject::of(3);
+    server.append_entries(2, 2, at(1, 1), &[configuration(2, joint.clone())], 1);
+    server.elect(3);
+    assert!(install(&mut server, at(2, 2), (Index(2), joint)));
+    assert_eq!((server.commit(), server.terms()), (2, vec![1, 2, 3]));
+    server.hear(2, accepted(3, 3));
+    assert_eq!((server.commit(), server.terms()), (3, vec![1, 2, 3, 3]));
 }

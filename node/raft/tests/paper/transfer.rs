@@ -53,12 +53,13 @@ fn thesis_3_10_2_the_target_is_told_only_once_it_has_the_whole_log() {
     assert_eq!(told(&leader.hear(2, accepted(2, 3))), []);
     let sent = leader.hear(3, accepted(2, 3));
     assert_eq!(told(&sent), [3]);
-    assert!(sent.contains(&(3, timeout_now(2, at(3, 2)))));
+    assert!(sent.contains(&(3, timeout_now_at(leader.now, 2, at(3, 2)))));
 }
 
-/// Step 3: TimeoutNow: the target begins an election at once, without a timeout or a pre-vote, and
-/// its requests are marked. (Departure: the message names the end of the leader's log, and a target
-/// that lacks it does not campaign.)
+/// Step 3: TimeoutNow: the target begins an election at once, without a timeout, and its requests are
+/// marked. (Departures: the message names the end of the leader's log, and a target that lacks it does
+/// not campaign; and the target asks for marked pre-votes first, so that one which cannot win deposes
+/// nobody.)
 #[test]
 fn thesis_3_10_3_the_target_campaigns_at_once() {
     let mut target = Subject::of(3);
@@ -66,6 +67,10 @@ fn thesis_3_10_3_the_target_campaigns_at_once() {
     assert_eq!(target.hear(2, timeout_now(2, at(3, 2))), []);
     assert_eq!(target.is(), (Role::Follower, 2), "it lacks an entry");
     let sent = target.hear(2, timeout_now(2, at(2, 2)));
+    assert_eq!(target.is(), (Role::Follower, 2));
+    let asked = released(forced(pre_vote(3, at(2, 2))), 2);
+    assert_eq!(sent, [2, 3].map(|to| (to, asked.clone())));
+    let sent = target.hear(3, pre_granted(3));
     assert_eq!(target.is(), (Role::Candidate, 3));
     let asked = released(forced(vote(3, at(2, 2))), 2);
     assert_eq!(sent, [2, 3].map(|to| (to, asked.clone())));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kontiki_raft::{Index, LogId};
+use kontiki_raft::{Index, LogId, MemberRole};
 
 use super::*;
 use crate::address_book::ServerRef;
@@ -66,6 +66,11 @@ fn every_refusal_of_a_write() {
         needed: 2,
         missing: vec![id],
     };
+    let wrong_role = Refusal::WrongRole {
+        server: id,
+        role: MemberRole::Learner,
+        named_as: "the voter to replace",
+    };
     for (refusal, code, reason) in [
         (Refusal::NotLeader(id), FailedPrecondition, "NOT_LEADER"),
         (Refusal::NoLeader, Unavailable, "NO_LEADER"),
@@ -105,6 +110,7 @@ fn every_refusal_of_a_write() {
         (Refusal::LastServer, FailedPrecondition, "LAST_SERVER"),
         (below, FailedPrecondition, "BELOW_MIN_MAJORITY"),
         (no_quorum, Unavailable, "NO_QUORUM_AFTERWARDS"),
+        (wrong_role, FailedPrecondition, "WRONG_ROLE"),
         (Refusal::NotAVoter(id), FailedPrecondition, "NOT_A_VOTER"),
         (Refusal::HasLeader(id), FailedPrecondition, "HAS_LEADER"),
         (Refusal::TransferFailed, Unavailable, "TRANSFER_FAILED"),

@@ -169,7 +169,14 @@ fn messages_with(large: u64) -> Vec<Message> {
                     beat: None,
                 }),
             ),
-            (3, Message::TimeoutNow(TimeoutNow { term, last })),
+            (
+                3,
+                Message::TimeoutNow(TimeoutNow {
+                    term,
+                    last,
+                    sent: Time(n(0, 1)),
+                }),
+            ),
             (1, Message::ReadIndex(ReadIndex { id: n(0, 1) })),
             (
                 2,
