@@ -310,6 +310,7 @@ impl Raft {
         self.state = State::Leader(Box::new(Leader {
             elected: now,
             term_start: next,
+            stands_in: !self.may_campaign(),
             progress: BTreeMap::new(),
             heartbeat_due: now,
             reads: Reads::default(),

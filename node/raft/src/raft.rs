@@ -103,6 +103,8 @@ pub(crate) struct Leader {
     pub(crate) elected: Time,
     /// The no-op of this term.
     pub(crate) term_start: Index,
+    /// It did not campaign by right, and leads only to hand on what it holds (see `stand_in`).
+    pub(crate) stands_in: bool,
     pub(crate) progress: BTreeMap<ServerId, Progress>,
     pub(crate) heartbeat_due: Time,
     pub(crate) reads: Reads,

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::message::Vote;
 use crate::output::Refused;
-use crate::raft::Raft;
+use crate::raft::{Raft, State};
 use crate::types::Time;
 
 /// Longest election timeouts without a leader, after a candidate was refused for its shorter log.
@@ -74,17 +74,18 @@ impl Raft {
         }
     }
 
-    /// A leader that may not stay hands over once a voter that may lead holds all of its log, the first
-    /// entry of its term included.
+    /// A leader that may not stay hands over: one that stands in once a voter that may lead holds all of its
+    /// log, the first entry of its term included; one that has been removed at once.
     pub(crate) fn leave_office(&mut self, now: Time) {
         if self.may_campaign() || !self.is_term_committed() {
             return;
         }
+        let stands_in = matches!(&self.state, State::Leader(leader) if leader.stands_in);
         let last = self.log.last().index;
         let has_successor = self
             .successors(now)
             .any(|(_, progress)| progress.matched == last);
-        if has_successor {
+        if has_successor || !stands_in {
             self.resign(now);
         }
     }

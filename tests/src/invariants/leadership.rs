@@ -1,5 +1,6 @@
-//! Only a voter leads: never a learner, and once a configuration without it is committed, no leader does
-//! (thesis section 4.2.2). And nobody leads on that has not had a quorum for an election timeout (thesis
+//! Only a voter leads and serves, and once a configuration without it is committed, no leader leads on (thesis
+//! section 4.2.2). A server that is no voter leads only if it stands in: it has known no leader for an
+//! election timeout, and serves nothing. And nobody leads on that has not had a quorum for an election timeout (thesis
 //! section 6.2).
 
 use std::collections::BTreeMap;
@@ -13,12 +14,16 @@ use super::{Invariant, Ledger, Turn};
 #[derive(Debug, Default)]
 pub struct Leadership {
     leaders: BTreeMap<ServerId, Leader>,
+    /// When each server knew of another leader last.
+    followed: BTreeMap<ServerId, u64>,
 }
 
 /// Whom a leader has heard.
 #[derive(Debug)]
 struct Leader {
     elected: u64,
+    /// It was no voter when it was elected.
+    stands_in: bool,
     /// Since then, by server: when last.
     heard: BTreeMap<ServerId, u64>,
 }
@@ -31,11 +36,19 @@ impl Invariant for Leadership {
     fn check(&mut self, turn: &Turn<'_>, _ledger: &Ledger) -> Result<(), String> {
         if !turn.leads() {
             self.leaders.remove(&turn.server);
+            if turn.status.standing.leader.is_some() {
+                self.followed.insert(turn.server, turn.now);
+            }
             return Ok(());
         }
         let (server, term) = (turn.server, turn.status.standing.term);
         let known = &turn.status.configuration;
-        if known.committed && !known.configuration.is_voter(server) {
+        let is_stranger = known.committed && !known.configuration.is_voter(server);
+        let stands_in = match self.leaders.get(&server).filter(|_| turn.led()) {
+            Some(leader) => leader.stands_in,
+            None => is_stranger && !self.has_followed(turn),
+        };
+        if is_stranger && (!stands_in || turn.status.serving) {
             let (term, index) = (term.0, known.index.0);
             return Err(format!(
                 "leads term {term} and is no voter of the committed configuration {index}"
@@ -44,6 +57,7 @@ impl Invariant for Leadership {
         let Some(before) = turn.before.status.as_ref().filter(|_| turn.led()) else {
             let leader = Leader {
                 elected: turn.now,
+                stands_in,
                 heard: BTreeMap::new(),
             };
             self.leaders.insert(server, leader);
@@ -72,5 +86,14 @@ impl Invariant for Leadership {
             ));
         }
         Ok(())
+    }
+}
+
+impl Leadership {
+    /// Whether the server knew of another leader within an election timeout. Its clock drifts.
+    fn has_followed(&self, turn: &Turn<'_>) -> bool {
+        let timeout = turn.driver.raft().config().election_timeout_min * 9 / 10;
+        let last = self.followed.get(&turn.server);
+        last.is_some_and(|last| u128::from(turn.now - last) < timeout.as_nanos())
     }
 }
