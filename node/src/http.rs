@@ -84,7 +84,7 @@ fn router(handle: Handle) -> Router {
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         (false, false) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not an activated voter that has caught up\n",
+            "not an activated voter that has caught up and whose machine works\n",
         ),
     };
     Router::new()

@@ -17,11 +17,14 @@ fn show_status(statuses: Statuses) -> Shown {
     let mut rows = Vec::new();
     let mut values = Vec::new();
     let mut answered = false;
-    let warnings = warnings(&statuses);
+    let mut warnings = warnings(&statuses);
     for (endpoint, status) in statuses {
         match status {
             Ok(status) => {
                 answered = true;
+                if !status.standstill.is_empty() {
+                    warnings.push(format!("{endpoint}: {}", status.standstill));
+                }
                 rows.push(status_row(&endpoint, &status));
                 values.push(status_value(&endpoint, &status));
             }
@@ -130,6 +133,7 @@ pub(super) fn status_value(endpoint: &Address, status: &StatusResponse) -> Value
         "version": status.version,
         "receiving_snapshot_bytes": status.receiving_snapshot_bytes,
         "snapshot_refusal": status.snapshot_refusal,
+        "standstill": status.standstill,
         "log_bytes": status.log_bytes,
         "state_bytes": status.state_bytes.as_ref().map(state_bytes_value),
         "state_bytes_max": status.state_bytes_max,
@@ -221,6 +225,25 @@ mod tests {
         };
         let shown = show_status(vec![("b:1".parse().unwrap(), Err(refused))]);
         assert_eq!(shown.verdict.unwrap().status(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_is_shown_below_the_table() {
+        let hung = StatusResponse {
+            standstill: "the machine has applied nothing".to_owned(),
+            ..leader_status()
+        };
+        let shown = show_status(vec![("a:1".parse().unwrap(), Ok(hung))]);
+        let text = String::from_utf8(shown.render(Output::Table)).unwrap();
+        assert!(
+            text.ends_with("\nwarning: a:1: the machine has applied nothing\n"),
+            "{text}"
+        );
+        let json: Value = serde_json::from_slice(&shown.render(Output::Json)).unwrap();
+        assert_eq!(
+            json["servers"][0]["standstill"],
+            "the machine has applied nothing"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::message::{Message, TimeoutNow};
 use crate::output::Refused;
 use crate::progress::Progress;
 use crate::raft::{Raft, State};
-use crate::types::{ServerId, Time};
+use crate::types::{Index, ServerId, Time};
 
 /// Doublings of the pause between attempts to hand over to a higher priority.
 const PAUSE_DOUBLINGS_MAX: u32 = 5;
@@ -19,6 +19,8 @@ pub struct Eligibility {
     pub priority: u8,
     /// It never leads again (see [`Raft::retire`]).
     pub is_retired: bool,
+    /// Its machine has applied everything through here; `None` if the message does not say.
+    pub applied: Option<Index>,
 }
 
 /// When a leader may next hand over to a higher priority.
@@ -48,6 +50,11 @@ impl Handover {
 /// A server's priority; one that has said nothing yet is chosen last.
 fn priority(progress: &Progress) -> u8 {
     progress.eligibility.map_or(0, |it| it.priority)
+}
+
+/// How far a server's machine is, if it has said so.
+fn applied(progress: &Progress) -> Option<Index> {
+    progress.eligibility.and_then(|it| it.applied)
 }
 
 /// A transfer under way. Proposals and changes are refused meanwhile; it always ends, at the latest
@@ -110,6 +117,7 @@ impl Raft {
         Eligibility {
             priority: self.config.election_priority,
             is_retired: self.is_retired,
+            applied: None,
         }
     }
 
@@ -118,19 +126,71 @@ impl Raft {
         if let State::Leader(leader) = &mut self.state
             && let Some(progress) = leader.progress.get_mut(&from)
         {
-            progress.eligibility = Some(eligibility);
+            let known = progress.eligibility.and_then(|it| it.applied);
+            let applied = eligibility.applied.or(known);
+            progress.eligibility = Some(Eligibility {
+                applied,
+                ..eligibility
+            });
         }
     }
 
     /// The incoming voter of the highest priority among those that have caught up; if none has, the
-    /// one that is furthest. Of those heard within an election timeout, and none that has retired.
+    /// one that is furthest. Of those heard within an election timeout, and none that has retired. One
+    /// whose machine works goes first.
     fn best_successor(&self, now: Time) -> Option<ServerId> {
         let best = self.successors(now).max_by_key(|(_, progress)| {
             let has_caught_up = self.has_caught_up(progress);
             let priority = if has_caught_up { priority(progress) } else { 0 };
-            (has_caught_up, priority, progress.matched)
+            let works = self.is_known_to_work(progress);
+            (has_caught_up, works, priority, progress.matched)
         });
         best.map(|(server, _)| *server)
+    }
+
+    /// Whether the machine of a server has applied an entry of this leader's term: one that hangs never
+    /// does. A server that says nothing of its machine is believed to have.
+    fn is_known_to_work(&self, progress: &Progress) -> bool {
+        let State::Leader(leader) = &self.state else {
+            return false;
+        };
+        applied(progress).is_none_or(|applied| applied >= leader.term_start)
+    }
+
+    /// Whether the machines of most other voters that are heard have applied `past`.
+    ///
+    /// For a driver whose own machine has stood still before that for long: if this says so it is this
+    /// machine that hangs, and not one entry at which all do.
+    pub fn is_outrun(&self, now: Time, past: Index) -> bool {
+        let heard = self.successors(now).count();
+        let ahead = self
+            .successors(now)
+            .filter(|(_, it)| applied(it) >= Some(past));
+        2 * ahead.count() > heard
+    }
+
+    /// Hands over to a voter that has caught up and whose machine has applied `past`, because this
+    /// leader's stands still before it. Each such handover goes to a machine that is further than the
+    /// last one was, so two servers whose machines hang do not hand over to each other; after a failure
+    /// it is tried less and less often.
+    pub fn hand_over_to_moving(&mut self, now: Time, past: Index) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        if leader.transfer.is_some() || now < leader.handover.due {
+            return;
+        }
+        let moving = self
+            .successors(now)
+            .filter(|(_, it)| applied(it) >= Some(past) && self.has_caught_up(it))
+            .max_by_key(|(_, it)| (priority(it), it.matched))
+            .map(|(server, _)| *server);
+        if let Some(target) = moving
+            && self.transfer(now, Some(target)).is_ok()
+            && let State::Leader(leader) = &mut self.state
+        {
+            leader.handover.on_attempt(now);
+        }
     }
 
     /// Incoming voters that could take over.
@@ -181,6 +241,7 @@ impl Raft {
         let higher = self
             .successors(now)
             .filter(|(_, progress)| priority(progress) > mine && self.has_caught_up(progress))
+            .filter(|(_, progress)| self.is_known_to_work(progress))
             .max_by_key(|(_, progress)| (priority(progress), progress.matched))
             .map(|(server, _)| *server);
         let Some(target) = higher else {

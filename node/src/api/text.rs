@@ -189,6 +189,7 @@ pub(super) fn wire_status(status: &Status, book: &AddressBook) -> v1::StatusResp
         settings: Some(wire_settings(&status.settings)),
         settings_warnings: wire_warnings(&status.warnings, book),
         round_trip_microseconds: status.round_trip.map_or(0, |took| took.as_micros() as u64),
+        standstill: status.standstill.clone().unwrap_or_default(),
     }
 }
 

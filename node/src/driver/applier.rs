@@ -10,6 +10,7 @@ use kontiki_raft::{Index, Role, SERVERS_MAX};
 use super::incoming::PIECES_WITH_HOST_MAX;
 use super::interface::{Output, Refusal};
 use super::log::PayloadLog;
+use super::standstill::Standstill;
 use crate::host::{Done, Host, HostStatus, JOBS_MAX, Job, Quarantine};
 use crate::machine::{Growth, Place, Refused, StateMachine, Validator, Version};
 
@@ -32,6 +33,8 @@ pub(super) struct Applier<R> {
     /// As of the last batch that was done.
     status: HostStatus,
     quarantine: Option<Quarantine>,
+    /// Whether the machine hangs.
+    pub(super) standstill: Standstill,
     applies: usize,
     /// A piece of the state is being hashed.
     digesting: bool,
@@ -92,6 +95,7 @@ impl<R> Applier<R> {
             submitted: Index(0),
             status,
             quarantine: None,
+            standstill: Standstill::default(),
             applies: 0,
             digesting: false,
             jobs: 0,
@@ -148,6 +152,11 @@ impl<R> Applier<R> {
 
     pub(super) fn applied(&self) -> Index {
         self.status.applied.index
+    }
+
+    /// The machine has been given the entries through here.
+    pub(super) fn submitted(&self) -> Index {
+        self.submitted
     }
 
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use kontiki_raft::{ClusterId, Message, ServerId};
+use kontiki_raft::{ClusterId, Index, Message, ServerId};
 
 use super::settings::Settings;
 use crate::host::Digest;
@@ -40,6 +40,9 @@ pub struct HostReport {
     pub is_quarantined: bool,
     /// See [`kontiki_raft::Config::election_priority`].
     pub election_priority: u8,
+    /// With the acknowledgement of a heartbeat: its machine has applied everything through here. A
+    /// program from before this was reported does not say.
+    pub applied: Option<Index>,
     /// Hash of the initial voters of its cluster; 0: it does not know. See `driver/origin`.
     pub origin: u64,
 }

@@ -90,6 +90,7 @@ impl<R> Driver<R> {
         let eligibility = Eligibility {
             priority: host.election_priority,
             is_retired: host.is_quarantined,
+            applied: host.applied,
         };
         self.raft.learn(from, eligibility);
         if let Some(digest) = host.digest

@@ -39,6 +39,7 @@ mod serve;
 mod sessions;
 mod settings;
 mod snapshots;
+mod standstill;
 mod state_bytes;
 mod status;
 mod versions;
@@ -228,6 +229,7 @@ impl<R> Driver<R> {
         self.persist();
         self.give_up_useless_snapshot(outputs);
         self.apply(outputs);
+        self.watch_machine();
         let hash_due = self.hash_state(outputs);
         let mut engine_outputs = std::mem::take(&mut self.engine_outputs);
         let mut due = self.raft.finish(now, &mut engine_outputs);

@@ -256,12 +256,14 @@ impl<R> Driver<R> {
             }
             _ => (None, None),
         };
+        let applied = matches!(message, Message::HeartbeatAck(_)).then(|| self.applier.applied());
         let host = HostReport {
             versions: Some(self.applier.versions()),
             digest,
             settings,
             is_quarantined: self.applier.quarantine().is_some(),
             election_priority: self.raft.config().election_priority,
+            applied,
             origin: self.origin.hash(),
         };
         outputs.push(Output::Send(Envelope {

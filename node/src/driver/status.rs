@@ -46,7 +46,8 @@ pub struct Status {
     pub progress: Vec<PeerStatus>,
     /// Client writes are accepted.
     pub activated: bool,
-    /// An activated voter that has caught up once since it started.
+    /// An activated voter that has caught up once since it started, and whose machine does not stand
+    /// still while those of others go on.
     pub ready: bool,
     /// This server's own.
     pub min_majority: usize,
@@ -84,6 +85,8 @@ pub struct Status {
     pub bootstrap_conflict: Option<ServerId>,
     /// What the last checkpoint that was hashed here came to.
     pub digest: Option<Digest>,
+    /// That this server's machine stands still while those of others go on, if it does, and where.
+    pub standstill: Option<String>,
     /// What this server is configured with, as far as it has to fit the others.
     pub settings: Settings,
     /// What does not fit of the settings of the members, if it leads; otherwise of its own alone.

@@ -6,6 +6,7 @@ mod origin;
 mod receiving;
 mod sessions;
 mod settings;
+mod standstill;
 mod state_limit;
 mod world;
 

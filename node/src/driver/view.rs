@@ -76,7 +76,10 @@ impl<R> Driver<R> {
             activated: host.activated.is_some(),
             // A server is made a voter only once it has caught up, and an initial one starts with
             // all there is: to be a voter of a committed configuration is to have caught up once.
-            ready: is_voter && host.activated.is_some() && quarantine.is_none(),
+            ready: is_voter
+                && host.activated.is_some()
+                && quarantine.is_none()
+                && !self.applier.standstill.is_outrun(),
             min_majority: self.raft.config().min_majority,
             election_priority: self.raft.config().election_priority,
             serving: self.raft.is_serving(self.now),
@@ -95,6 +98,7 @@ impl<R> Driver<R> {
             bootstrap_conflict: self.origin.conflict(),
             diverged: self.reports.diverged().cloned(),
             digest: host.digest,
+            standstill: self.applier.standstill.describe(self.now),
             settings: self.comparison.mine().clone(),
             warnings: self.comparison.warnings().to_vec(),
             round_trip: self.round_trip(),

@@ -198,6 +198,7 @@ impl Speaker<'_, '_> {
                 settings: extreme_settings(from),
                 is_quarantined: flags & 64 != 0,
                 election_priority: from.0 as u8,
+                applied: digest.map(|digest| digest.index),
                 origin: 0,
             },
         })

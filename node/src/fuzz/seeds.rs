@@ -155,6 +155,7 @@ fn peer_messages() -> Vec<raft::PeerMessage> {
             term: 2,
             round: 3,
             digest: Some(raft::Digest { index: 2, value: 5 }),
+            applied: Some(2),
             beat: Some(raft::BeatAck {
                 sent: 1,
                 at: 1,

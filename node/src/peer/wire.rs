@@ -59,6 +59,7 @@ pub fn encode(envelope: Envelope) -> PeerMessage {
                 index: digest.index.0,
                 value: digest.value,
             }),
+            applied: host.applied.map(|index| index.0),
             settings: host.settings.map(|settings| settings::encode(*settings)),
         }),
         Message::TimeoutNow(now) => Body::TimeoutNow(raft::TimeoutNow {
@@ -139,6 +140,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
         is_quarantined: message.quarantined,
         // What is above the highest is no priority of this protocol; it harms nobody.
         election_priority: u8::try_from(message.election_priority).unwrap_or(u8::MAX),
+        applied: None,
         origin: message.origin,
     };
     let body = message.body.ok_or(Malformed("no body that is known"))?;
@@ -187,6 +189,7 @@ pub fn decode(message: PeerMessage) -> Result<Envelope, Malformed> {
                 index: Index(digest.index),
                 value: digest.value,
             });
+            host.applied = ack.applied.map(Index);
             host.settings = ack.settings.map(settings::decode).map(Box::new);
             Message::HeartbeatAck(HeartbeatAck {
                 term: Term(ack.term),
@@ -390,6 +393,7 @@ mod tests {
                 settings: None,
                 is_quarantined: true,
                 election_priority: 7,
+                applied: None,
                 origin: 11,
             },
         }
@@ -406,6 +410,7 @@ mod tests {
             index: Index(5),
             value: 7,
         });
+        sent.host.applied = Some(Index(6));
         assert_eq!(decode(encode(sent.clone())), Ok(sent.clone()));
         // A sender that does not say, or says nonsense.
         for (low, high) in [(0, 0), (0, 3), (3, 2)] {
