@@ -146,7 +146,8 @@ impl Raft {
 
     /// The driver has taken the snapshot that [`Output::StartSnapshot`] asked for: it covers the
     /// log through `last`, which is committed. Answers its name; `None` if it is not wanted any more,
-    /// or the log that follows it is compacted already.
+    /// if the log that follows it is compacted already, or if as many as may be are being sent: others
+    /// were begun since this one was asked for.
     pub fn snapshot_started(&mut self, now: Time, to: ServerId, last: LogId) -> Option<SnapshotId> {
         assert!(
             last.index <= self.commit,
@@ -158,6 +159,10 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else {
             return None;
         };
+        let is_sent = |peer: &&Progress| matches!(peer.flow, Flow::Refill(Refill::Sending(_)));
+        if leader.progress.values().filter(is_sent).count() >= self.config.snapshots_max {
+            return None;
+        }
         let progress = leader.progress.get_mut(&to)?;
         if !matches!(progress.flow, Flow::Refill(Refill::Waiting(_))) {
             return None;

@@ -2,11 +2,11 @@
 //! what the engine decides is who gets a snapshot, whether one is wanted, and what it does to the log.
 
 use kontiki_raft::{
-    AppendAck, AppendOutcome, Configuration, Index, Message, ServerId, SnapshotAck, SnapshotChunk,
-    SnapshotId, SnapshotOutcome, Term,
+    AppendAck, AppendOutcome, Config, Configuration, Index, Message, ServerId, SnapshotAck,
+    SnapshotChunk, SnapshotId, SnapshotOutcome, Term,
 };
 
-use crate::harness::{self, Subject, accepted, at, configuration};
+use crate::harness::{self, Subject, accepted, at, configuration, rejected};
 
 const NUMBER: u64 = 1;
 
@@ -146,6 +146,42 @@ fn s7_the_leader_sends_a_snapshot_to_who_needs_what_is_discarded() {
     let sent = leader.propose(1);
     let to_three = sent.iter().filter(|(to, _)| *to == 3);
     assert_eq!(to_three.count(), 1, "the log goes on: {sent:?}");
+}
+
+/// A driver may take a snapshot long after it was asked to, when others were asked for as well: no more
+/// are begun than may be sent at a time.
+#[test]
+fn s7_snapshots_that_are_taken_late_are_not_begun_past_the_bound() {
+    let config = Config {
+        snapshots_max: 2,
+        ..Config::default()
+    };
+    let mut leader = Subject::of_with(7, config);
+    leader.elect(7);
+    leader.propose(4);
+    for server in [2, 6, 7] {
+        leader.hear(server, accepted(2, 6));
+    }
+    assert_eq!(leader.commit(), 6);
+    leader.raft.compact(Index(5));
+    leader.snapshots_asked.clear();
+    for server in [5, 4, 3] {
+        leader.hear(server, rejected(2, 1, at(0, 0)));
+    }
+    leader.snapshots_asked.sort_unstable();
+    leader.snapshots_asked.dedup();
+    assert_eq!(leader.snapshots_asked, [3, 4, 5], "none is taken yet");
+    let mut begin = |to| {
+        let now = leader.now;
+        leader.raft.snapshot_started(now, ServerId(to), at(6, 2))
+    };
+    let begun = [3, 4, 5].map(&mut begin);
+    assert_eq!(begun.map(|id| id.is_some()), [true, true, false]);
+    // Once one is over, there is room for the third.
+    leader.hear(3, accepted(2, 6));
+    let now = leader.now;
+    let id = leader.raft.snapshot_started(now, ServerId(5), at(6, 2));
+    assert!(id.is_some());
 }
 
 /// Only what is committed is discarded.
