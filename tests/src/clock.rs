@@ -7,7 +7,8 @@ use crate::rng::Rng;
 const MILLION: u128 = 1_000_000;
 
 /// Converts between the simulator's time and a server's. Its rate may change, as a disciplined clock's
-/// does; it never steps, as `CLOCK_BOOTTIME` does not but over a suspension, which is a pause here.
+/// does; it never steps, as `CLOCK_BOOTTIME` does not but over a suspension, which is a pause here. Clocks that
+/// break that contract are made on purpose ([`Clock::show`], [`Clock::race`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// When the rate last changed.
@@ -34,6 +35,26 @@ impl Clock {
             origin: self.local(now).0,
             rate_ppm: draw_rate(rng),
         };
+    }
+
+    /// Shows this at a moment, whatever it showed before, and goes on from there.
+    pub fn show(&mut self, now: u64, time: Time) {
+        self.since = now;
+        self.origin = time.0;
+    }
+
+    /// Goes far faster or slower than clocks may from a moment on.
+    pub fn race(&mut self, now: u64, rng: &mut Rng) {
+        self.show(now, self.local(now));
+        self.rate_ppm = match rng.chance(500) {
+            true => rng.within(400_000, 900_000),
+            false => rng.within(1_100_000, 2_500_000),
+        };
+    }
+
+    /// Whether it goes faster or slower than clocks may.
+    pub fn is_beyond(&self) -> bool {
+        self.fast_ppm().unsigned_abs() > CLOCK_DRIFT_PPM_MAX
     }
 
     /// Parts in a million by which it is fast.

@@ -55,6 +55,22 @@ pub enum Fault {
     Roll,
     /// A value in the memory of some server changes.
     Rot,
+    /// A machine on a thread of its own takes long over everything.
+    SlowMachine,
+    /// A machine on a thread of its own does nothing for a while.
+    HangMachine,
+    /// A machine on a thread of its own never does anything again.
+    LoseMachine,
+    /// A machine panics.
+    PanicMachine,
+    /// A quorum of memories is lost, and an empty cluster starts in the same places.
+    StartEmpty,
+    /// A process stands still, and its clock with it, as under a hypervisor that pauses both.
+    Halt,
+    /// A clock jumps ahead.
+    StepClock,
+    /// A clock goes far faster or slower than its bound.
+    RaceClock,
 }
 
 use Fault::*;
@@ -88,6 +104,14 @@ impl Fault {
         (Corrupt, "corrupt"),
         (Roll, "roll"),
         (Rot, "rot"),
+        (SlowMachine, "slow-machine"),
+        (HangMachine, "hang-machine"),
+        (LoseMachine, "lose-machine"),
+        (PanicMachine, "panic-machine"),
+        (StartEmpty, "start-empty"),
+        (Halt, "halt"),
+        (StepClock, "step-clock"),
+        (RaceClock, "race-clock"),
     ];
 
     /// As scripts name it.
@@ -167,6 +191,30 @@ impl Fault {
                 "version: raised",
                 "change: refused, unsupported version",
                 "learner: held back, lacks the version",
+            ],
+            SlowMachine => &["fault: slow machine", "machine: restore behind batches"],
+            HangMachine => &["fault: machine hangs", "machine: hangs at the leader"],
+            LoseMachine => &[
+                "fault: machine hangs for good",
+                "machine: hangs for good at the leader",
+            ],
+            PanicMachine => &[
+                "fault: machine panics",
+                "machine: panicked in apply",
+                "machine: panicked in snapshot",
+            ],
+            Halt => &[
+                "fault: clock stands still",
+                "read: by a clock that is not trusted, not judged",
+            ],
+            StepClock => &["fault: clock jumps"],
+            RaceClock => &["fault: clock goes beyond its bound"],
+            StartEmpty => &[
+                "fault: total loss, and an empty cluster",
+                "cluster: started empty",
+                "cluster: crash before it is activated",
+                "cluster: bootstrapped by its servers",
+                "cluster: identity drawn anew",
             ],
             Rot => &["fault: memory changed", "server: quarantined and replaced"],
         }

@@ -11,6 +11,10 @@
 //!   dies takes its memory with it, and what starts in its place is a new incarnation. Connections
 //!   that break and are dialled anew; clocks that drift, now at this rate and now at that; processes
 //!   that stand still, some for many election timeouts;
+//! * machines on the node thread and on threads of their own, which take their time, are slow, hang and
+//!   panic; queues in front of turns that are full; limits of memory that are reached;
+//! * clusters that are bootstrapped by the operator or by their servers, with crashes in between, and that
+//!   are lost and followed by empty ones in the same places, while clients go on with their sessions;
 //! * clients that write unique values, half of them in sessions, and read; an operator that bootstraps,
 //!   activates, replaces what is lost, scales, hands leadership over and triggers elections, and now and
 //!   then replaces who lives, twice, or by what it saw long ago;
@@ -37,6 +41,14 @@
 //!   of the tests' own until there is storage.
 //! * The default profiles never kill the last quorum of incarnations, because that loses data by
 //!   contract. `total-loss` does, and checks that the rest freezes and is quarantined.
+//! * A machine's thread is a queue whose jobs are done at a moment of the simulation: a job has its effect
+//!   at the end of the time that it takes, and no two threads run at once. Races of memory are for the
+//!   tests of `kontiki-node`.
+//! * Clocks keep to their contract but in the profile `clocks`: there they stand still with their server,
+//!   jump and race, and what depends on a clock by contract (reads under a lease, reads of bounded age, when
+//!   a leader steps down) is judged only where no such clock is felt.
+//! * When an empty cluster starts, all that was seen of the one before is forgotten: its acknowledged writes
+//!   are lost by contract, and nothing of it may be seen in the next.
 //! * Memory changes by itself only in runs that compact no log: a snapshot of a server whose memory
 //!   changed hands the change on, if it is taken before a checkpoint convicts that server.
 //! * The transport (gRPC) is a model; `tests/process` has the real one.
@@ -52,6 +64,7 @@ pub mod node;
 pub mod profile;
 pub mod register;
 pub mod rng;
+pub mod sabotage;
 pub mod script;
 pub mod shrink;
 pub mod simulation;

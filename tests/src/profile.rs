@@ -60,6 +60,9 @@ const ALL: &[(Fault, u64)] = &[
     (Corrupt, 8),
     (Roll, 14),
     (Rot, 16),
+    (SlowMachine, 12),
+    (HangMachine, 12),
+    (PanicMachine, 8),
 ];
 
 const CHURN: &[(Fault, u64)] = &[
@@ -114,6 +117,33 @@ const ELECTIONS: &[(Fault, u64)] = &[
     (Storm, 5),
 ];
 
+const MACHINES: &[(Fault, u64)] = &[
+    (SlowMachine, 25),
+    (HangMachine, 30),
+    (PanicMachine, 20),
+    (Crash, 10),
+    (CrashLeader, 5),
+    (Transfer, 10),
+    (IsolateLeader, 5),
+    (Scale, 10),
+    (Pause, 5),
+    (Storm, 5),
+    (Rot, 4),
+];
+
+const CLOCKS: &[(Fault, u64)] = &[
+    (Halt, 40),
+    (StepClock, 12),
+    (RaceClock, 12),
+    (Pause, 10),
+    (IsolateLeader, 10),
+    (Usurp, 5),
+    (TriggerElection, 5),
+    (Transfer, 5),
+    (Crash, 5),
+    (Drift, 5),
+];
+
 /// The profiles that there are; the first is the default.
 pub const PROFILES: &[Profile] = &[
     Profile {
@@ -157,6 +187,22 @@ pub const PROFILES: &[Profile] = &[
         total_loss: false,
     },
     Profile {
+        name: "machines",
+        about: "machines are slow, hang and panic",
+        faults: MACHINES,
+        pace_min: Duration::from_millis(200),
+        pace_max: Duration::from_millis(1500),
+        total_loss: false,
+    },
+    Profile {
+        name: "clocks",
+        about: "clocks stand still, jump and race: all that needs no clock must hold",
+        faults: CLOCKS,
+        pace_min: Duration::from_millis(100),
+        pace_max: Duration::from_millis(1200),
+        total_loss: false,
+    },
+    Profile {
         name: "total-loss",
         about: "every fault, and in the end a quorum of memories is lost: the rest must freeze",
         faults: ALL,
@@ -197,6 +243,8 @@ impl Profile {
             "session: window full",
             "session: expired",
             "session: reply forgotten",
+            "process: machine on a thread of its own",
+            "effect: run",
         ];
         for (fault, _) in self.faults {
             required.extend_from_slice(fault.counts());

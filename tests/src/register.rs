@@ -10,7 +10,9 @@ use kontiki_node::machine::{
     BytesView, Command, Effects, Place, Refused, RestoreError, StateMachine, Validator, Version,
     View,
 };
-use kontiki_raft::LogId;
+use kontiki_raft::{LogId, Role};
+
+use crate::sabotage::{Call, Sabotage};
 
 /// A command that some server applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,15 @@ pub type Record = Arc<Mutex<Vec<Applied>>>;
 /// The values of a machine, where the simulator can change them behind its back.
 pub type Memory = Arc<Mutex<BTreeMap<u8, u64>>>;
 
+/// Entries whose effects were run, in order; shared with the simulator, which drains it.
+pub type Ran = Arc<Mutex<Vec<LogId>>>;
+
+/// Roles that a machine was told, in order.
+pub type Told = Arc<Mutex<Vec<Role>>>;
+
+/// One in so many commands has an effect.
+const EFFECT_EVERY: u64 = 3;
+
 /// Where the state keeps what depends on versions.
 pub const SUM: u8 = 255;
 
@@ -59,6 +70,12 @@ pub struct Registers {
     refusals: u64,
     /// It has just refused one, and is given back what it had.
     has_refused: bool,
+    place: Place,
+    /// Bytes that the state takes beside its registers, as the machine says.
+    ballast: usize,
+    sabotage: Sabotage,
+    ran: Ran,
+    told: Told,
 }
 
 impl Registers {
@@ -70,12 +87,37 @@ impl Registers {
             versions,
             refusals: 0,
             has_refused: false,
+            place: Place::Inline,
+            ballast: 0,
+            sabotage: Sabotage::default(),
+            ran: Ran::default(),
+            told: Told::default(),
         }
     }
 
     /// They refuse the first so many snapshots.
     pub fn refusing(self, refusals: u64) -> Self {
         Self { refusals, ..self }
+    }
+
+    /// They are called there.
+    pub fn living(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// They say that their state takes so many bytes more than it does.
+    pub fn with_ballast(self, ballast: usize) -> Self {
+        Self { ballast, ..self }
+    }
+
+    /// They panic when this says so.
+    pub fn sabotaged(self, sabotage: Sabotage) -> Self {
+        Self { sabotage, ..self }
+    }
+
+    /// Effects that are run, and roles that they are told, are recorded here.
+    pub fn telling(self, ran: Ran, told: Told) -> Self {
+        Self { ran, told, ..self }
     }
 }
 
@@ -108,7 +150,7 @@ impl StateMachine for Registers {
     }
 
     fn place(&self) -> Place {
-        Place::Inline
+        self.place
     }
 
     fn validator(&self) -> Validator {
@@ -118,7 +160,13 @@ impl StateMachine for Registers {
         })
     }
 
-    fn apply(&mut self, version: Version, batch: &[Command<'_>], _: &mut Effects) -> Vec<Vec<u8>> {
+    fn apply(
+        &mut self,
+        version: Version,
+        batch: &[Command<'_>],
+        effects: &mut Effects,
+    ) -> Vec<Vec<u8>> {
+        self.sabotage.strike(Call::Apply);
         let mut record = self.record.lock().expect("nobody panics with it");
         let mut values = self.values.lock().expect("nobody panics with it");
         batch
@@ -136,6 +184,13 @@ impl StateMachine for Registers {
                 };
                 applied.previous = applied.apply_to(&mut values);
                 record.push(applied);
+                if value % EFFECT_EVERY == 0 {
+                    let (ran, id) = (self.ran.clone(), command.id);
+                    effects.push(id, move || {
+                        ran.lock().expect("nobody panics with it").push(id);
+                        Ok(())
+                    });
+                }
                 applied.previous.to_le_bytes().to_vec()
             })
             .collect()
@@ -150,7 +205,13 @@ impl StateMachine for Registers {
         Ok(value.to_le_bytes().to_vec())
     }
 
+    fn on_role(&mut self, role: Role, _: &mut Effects) {
+        let mut told = self.told.lock().expect("nobody panics with it");
+        told.push(role);
+    }
+
     fn snapshot(&self) -> Box<dyn View> {
+        self.sabotage.strike(Call::Snapshot);
         let values = self.values.lock().expect("nobody panics with it");
         let pairs = values.iter();
         let bytes = pairs.flat_map(|(key, value)| write(*key, *value, 0));
@@ -158,6 +219,7 @@ impl StateMachine for Registers {
     }
 
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
+        self.sabotage.strike(Call::Restore);
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
         if !std::mem::take(&mut self.has_refused) && self.refusals > 0 {
@@ -176,6 +238,7 @@ impl StateMachine for Registers {
     }
 
     fn size(&self) -> usize {
-        9 * self.values.lock().expect("nobody panics with it").len()
+        let values = self.values.lock().expect("nobody panics with it");
+        9 * values.len() + self.ballast
     }
 }

@@ -104,6 +104,7 @@ fn observe(run: &Run, stimuli: Stimuli, until: Option<u64>, observer: &Observer)
     remember_panics();
     let mut world = World::new(run, stimuli, observer.prints);
     world.story = observer.tells.then(Vec::new);
+    world.invariants = observer.invariants;
     for invariant in (observer.invariants)() {
         world.checker.add(invariant);
     }

@@ -175,6 +175,15 @@ pub const STATES: &[State] = states! {
     "snapshot, takes the place of a log with a tail of its own":
         |v| v.turn.truncated > 0 && v.before().is_some_and(|was| v.status().first > was.first);
 
+    "machine, 8 entries or more are committed and not applied":
+        |v| v.status().commit >= Index(v.status().applied.0 + 8);
+    "machine, the leader's, has not applied what is committed":
+        |v| v.leads() && v.status().commit > v.status().applied;
+    "machine, the leader's, has applied less than a follower's":
+        |v| v.leads() && v.other(|o| o.status.applied > Index(v.status().applied.0 + 8));
+    "machine, has not applied what is committed, and its server campaigns":
+        |v| v.campaigns() && v.status().commit > v.status().applied;
+
     "quarantined": |v| v.status().quarantine.is_some();
     "version, lower here than at the leader":
         |v| v.other(|o| leads(o.status) && o.status.version > v.status().version);

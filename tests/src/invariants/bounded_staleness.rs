@@ -36,6 +36,11 @@ impl Invariant for BoundedStaleness {
         }
         for (id, result) in turn.replies() {
             let asked = self.asked.remove(&id);
+            // By a clock that is not trusted, it is taken for a stale one.
+            let asked = asked.filter(|_| {
+                let open = ledger.open.get(&id);
+                matches!(open, Some((_, Asked::Bounded { .. }, _)))
+            });
             let (Some((since, limit)), Ok(Answer::Read { applied, .. })) = (asked, result) else {
                 continue;
             };

@@ -33,7 +33,7 @@ impl Invariant for Leadership {
         "leadership"
     }
 
-    fn check(&mut self, turn: &Turn<'_>, _ledger: &Ledger) -> Result<(), String> {
+    fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
         if !turn.leads() {
             self.leaders.remove(&turn.server);
             if turn.status.standing.leader.is_some() {
@@ -54,7 +54,13 @@ impl Invariant for Leadership {
                 "leads term {term} and is no voter of the committed configuration {index}"
             ));
         }
-        let Some(before) = turn.before.status.as_ref().filter(|_| turn.led()) else {
+        if ledger.odd_clocks.contains(&server) {
+            self.leaders.remove(&server);
+            return Ok(());
+        }
+        let known_since = self.leaders.contains_key(&server);
+        let before = turn.before.status.as_ref();
+        let Some(before) = before.filter(|_| turn.led() && known_since) else {
             let leader = Leader {
                 elected: turn.now,
                 stands_in,

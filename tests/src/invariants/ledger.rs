@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kontiki_node::driver::{Answer, Driver, Output, Refusal, Status, Until};
 use kontiki_node::host::Stamp;
+use kontiki_node::machine::StateMachine;
 use kontiki_raft::{ChangeRequest, Index, LogId, Message, Role, ServerId, Term, Time};
 
 use crate::register::Applied;
@@ -77,6 +78,11 @@ pub struct Turn<'a> {
     pub outputs: &'a [Output<u64>],
     /// Commands that were applied.
     pub applied: &'a [Applied],
+    /// Its machine, and how far that has applied, which may be more than the driver has heard of;
+    /// `None` while it is away.
+    pub machine: Option<(Index, &'a dyn StateMachine)>,
+    /// Entries whose effects were run since its last turn.
+    pub ran: &'a [LogId],
     /// How it was before; of an earlier turn of the same server.
     pub before: Observed,
     /// Entries that were in its log before and are not any more.
@@ -189,6 +195,13 @@ pub struct Ledger {
     pub leaders: BTreeMap<Term, ServerId>,
     /// Servers whose memory was changed: what their machines answer is not judged.
     pub rotted: BTreeSet<ServerId>,
+    /// Servers whose machines panicked, or will.
+    pub panicked: BTreeSet<ServerId>,
+    /// Servers whose clocks broke their contract, as long as that is felt: when they do what is not
+    /// judged.
+    pub odd_clocks: BTreeSet<ServerId>,
+    /// Some clock has jumped, or gone too fast: what leaders say of time is not judged any more.
+    pub clocks_are_wild: bool,
     /// Survivors of a total loss that were told to stop.
     pub told_to_stop: BTreeSet<ServerId>,
     /// Requests that wait for their answer, and where.

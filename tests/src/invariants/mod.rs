@@ -11,6 +11,7 @@ mod answered_once;
 mod bounded_queues;
 mod bounded_staleness;
 mod configuration_safety;
+mod effects;
 mod election_safety;
 mod exactly_once;
 mod genuine_acknowledgements;
@@ -30,6 +31,7 @@ mod replicated_time;
 mod restored_state;
 mod session_life;
 mod single_vote;
+mod state_limit;
 mod state_machine_safety;
 mod transfers;
 mod zones;
@@ -89,6 +91,8 @@ impl Default for Checker {
                 Box::<state_machine_safety::StateMachineSafety>::default(),
                 Box::<restored_state::RestoredState>::default(),
                 Box::<quarantine::OnlyTheGuilty>::default(),
+                Box::<state_limit::StateLimit>::default(),
+                Box::<effects::EffectsOnce>::default(),
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),
                 Box::<genuine_quorum::GenuineQuorum>::default(),

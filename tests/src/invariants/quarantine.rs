@@ -1,5 +1,5 @@
-//! Nobody is quarantined but a server whose memory was changed, or that was told to (a survivor of a
-//! total loss): no command reaches a machine that does
+//! Nobody is quarantined but a server whose memory was changed, whose machine panicked, or that was told
+//! to (a survivor of a total loss): no command reaches a machine that does
 //! not run its version, and a verdict is the majority's. That each of those is found out is what the
 //! end of a run confirms.
 
@@ -17,6 +17,7 @@ impl Invariant for OnlyTheGuilty {
     fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
         if let Some(why) = &turn.status.quarantine
             && !ledger.rotted.contains(&turn.server)
+            && !ledger.panicked.contains(&turn.server)
             && !ledger.told_to_stop.contains(&turn.server)
         {
             return Err(format!("is quarantined: {why}"));

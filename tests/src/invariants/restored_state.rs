@@ -23,11 +23,10 @@ impl Invariant for RestoredState {
     fn check(&mut self, turn: &Turn<'_>, ledger: &Ledger) -> Result<(), String> {
         let counted = turn.driver.counters().snapshots_restored;
         let known = self.restored.entry(turn.server).or_default();
-        let Some(machine) = turn.driver.machine().filter(|_| counted > *known) else {
+        let Some((applied, machine)) = turn.machine.filter(|_| counted > *known) else {
             return Ok(());
         };
         *known = counted;
-        let applied = turn.status.applied;
         let mut expected = BTreeMap::new();
         let before = ledger.applied.range(..=applied).map(|(_, write)| write);
         // What others have applied before counts once.
@@ -48,7 +47,7 @@ impl Invariant for RestoredState {
                 ));
             }
         }
-        if turn.status.applied < Index(1) {
+        if applied < Index(1) {
             return Err("a snapshot of nothing was restored".into());
         }
         Ok(())

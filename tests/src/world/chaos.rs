@@ -98,6 +98,14 @@ impl World {
             Fault::Observe => self.add_observer(rng),
             Fault::Roll => self.roll(rng),
             Fault::Rot => self.rot(rng),
+            Fault::Halt => self.halt(rng),
+            Fault::StepClock => self.step_clock(rng),
+            Fault::RaceClock => self.race_clock(rng),
+            Fault::StartEmpty => self.lose_cluster(rng),
+            Fault::SlowMachine => self.slow_machine(rng),
+            Fault::HangMachine => self.hang_machine(rng),
+            Fault::LoseMachine => self.lose_machine(rng),
+            Fault::PanicMachine => self.sabotage(rng),
             Fault::Foreign => self.forge(false, rng),
             Fault::Corrupt => self.forge(true, rng),
         }
@@ -129,19 +137,18 @@ impl World {
         let process = self.places[place].as_mut()?;
         process.clock.drift(now, rng);
         let fast = process.clock.fast_ppm();
-        let due = process.deadline;
-        // What it waits for comes sooner now, perhaps.
-        if let Some(at) = process.clock.moment(due) {
-            self.turn_by(place, at.max(now + 1));
-        }
+        self.retime(place);
         let what = format!("place {place}, fast by {fast} ppm");
         Some(("fault: clock changes its rate", what))
     }
 
     /// Ends a process, if the cluster can lose it; another starts in its place.
     pub(super) fn crash(&mut self, place: Place, rng: &mut Rng) -> Option<String> {
+        if !self.operator.activated {
+            return self.crash_while_forming(place, rng);
+        }
         let server = self.places[place].as_ref()?.server;
-        if !self.operator.activated || !self.can_lose(server) {
+        if !self.can_lose(server) {
             return None;
         }
         self.kill(place);
@@ -188,6 +195,9 @@ impl World {
         self.note(format_args!("heal"));
         self.chaos = false;
         self.network.heal();
+        self.heal_machines();
+        self.heal_clocks();
+        self.start_empty();
         let here: Vec<(Place, ServerId)> = self
             .processes()
             .map(|(place, process)| (place, process.server))

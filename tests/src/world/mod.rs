@@ -7,9 +7,14 @@
 
 mod chaos;
 mod clients;
+mod clocks;
 mod connections;
 mod coverage;
+mod forming;
+mod inbox;
+mod limits;
 mod links;
+mod machines;
 mod margin;
 mod messages;
 mod mistakes;
@@ -31,7 +36,7 @@ use kontiki_node::driver::{
 use kontiki_node::host::{Host, Job};
 use kontiki_raft::{ChangeRequest, Config, ServerId};
 
-use crate::invariants::{Checker, Violation};
+use crate::invariants::{Checker, Invariant, Violation};
 use crate::network::{Link, Network, Place, Weather};
 use crate::profile::Profile;
 use crate::rng::{Noise, Rng};
@@ -39,9 +44,11 @@ use crate::script::{CLIENTS, Deed, Run, Stimuli, Stimulus};
 use crate::tally::Tally;
 use crate::trace::Trace;
 
+use clients::Client;
+use clocks::Clocks;
 pub use places::Process;
-use {clients::Client, connections::Connections, operator::Operator};
-use {programs::Programs, requests::Request};
+use {connections::Connections, forming::Formation, inbox::Queues, limits::StateLimits};
+use {machines::Machines, operator::Operator, programs::Programs, requests::Request};
 
 /// Most servers that are ever wanted.
 const WANTED_MAX: usize = 7;
@@ -71,8 +78,14 @@ enum Event {
     Disconnected(ServerId, ServerId, Loss),
     /// A process starts in an empty place.
     Start(Place),
+    /// The operator gives up a cluster that has lost its quorum.
+    StartEmpty,
     /// A host that was away has done its job.
     Back(Place, ServerId, Box<Host>, Job<u64>),
+    /// A clock that stood still is trusted again.
+    Trust(ServerId),
+    /// The thread of a machine has done a job.
+    Worked(Place, ServerId),
     /// A process that stood still goes on.
     Resume(Place, ServerId),
     /// A link is cut, down for the given time, and so many times more; between them up for as long.
@@ -156,7 +169,14 @@ pub struct World {
     clients: Vec<Client>,
     operator: Operator,
     programs: Programs,
+    machines: Machines,
+    limits: StateLimits,
+    queues: Queues,
+    clocks: Clocks,
     checkpoint: CheckpointConfig,
+    formation: Formation,
+    /// Sentences to check beside those that every run is held to.
+    pub invariants: fn() -> Vec<Box<dyn Invariant>>,
     /// Clients go on.
     clients_work: bool,
     /// Faults go on.
@@ -170,7 +190,7 @@ impl World {
         let noise = run.noise_seed();
         let mut rng = Rng::stream(seed, "settings", 0);
         let network = Network::new(noise, weather(&mut rng), rng.chance(500));
-        let raft = raft_config(&mut rng);
+        let mut raft = raft_config(&mut rng);
         let snapshots = snapshot_settings(&mut rng);
         let pending_writes_max = match rng.chance(150) {
             true => rng.within(1, 3) as usize,
@@ -181,7 +201,9 @@ impl World {
             }
         };
         let lease_reads = rng.chance(700);
-        let session_bounds = sessions::bounds(&mut rng);
+        let mut session_bounds = sessions::bounds(&mut rng);
+        let limits = StateLimits::new(&mut Rng::stream(seed, "limits", 0));
+        limits.lower(&mut raft, &mut session_bounds);
         let operator = Operator::new(noise, &mut rng);
         let programs = Programs::new(&mut rng);
         let checkpoint = programs::checkpoints(&mut rng);
@@ -219,7 +241,13 @@ impl World {
             clients: (0..CLIENTS).map(Client::new).collect(),
             operator,
             programs,
+            limits,
+            queues: Queues::new(&mut Rng::stream(seed, "queues", 0)),
+            clocks: Clocks::new(&mut Rng::stream(seed, "clocks", 0)),
+            machines: Machines::new(&mut Rng::stream(seed, "machines", 0)),
             checkpoint,
+            formation: Formation::new(&mut Rng::stream(seed, "formation", 0)),
+            invariants: Vec::new,
             clients_work: true,
             chaos: true,
         };
@@ -277,7 +305,10 @@ impl World {
             Event::Connected(from, to) => self.connected(from, to),
             Event::Disconnected(from, to, loss) => self.disconnected(from, to, loss),
             Event::Start(place) => self.start(place),
+            Event::StartEmpty => self.start_empty(),
             Event::Back(place, server, host, job) => self.come_back(place, server, host, job),
+            Event::Trust(server) => self.trust(server),
+            Event::Worked(place, server) => self.worked(place, server),
             Event::Resume(place, server) => self.resume(place, server),
             Event::Flap(links, period, more) => self.flap(links, period, more),
             Event::Mend(trouble) => self.network.lift(trouble),

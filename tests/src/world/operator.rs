@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kontiki_node::driver::{Answer, Refusal, Status, Until};
-use kontiki_raft::{ChangeRequest, ClusterId, Purpose, ServerId};
+use kontiki_raft::{ChangeRequest, Purpose, ServerId};
 
 use super::requests::{Asker, Question, Request};
 use super::{Event, World};
@@ -20,8 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(6);
 pub(super) struct Operator {
     /// Servers wanted: in the places below this.
     pub(super) wanted: usize,
-    /// Initial voters, once drawn.
-    identity: Option<(ClusterId, Vec<ServerId>)>,
     pub(super) activated: bool,
     in_flight: Option<InFlight>,
     /// The lost server, and the one to take its place.
@@ -31,7 +29,7 @@ pub(super) struct Operator {
     voters_seen: usize,
     /// Servers that lack the version in force, and are yet to be ended.
     pub(super) refused: BTreeSet<ServerId>,
-    noise: Noise,
+    pub(super) noise: Noise,
 }
 
 #[derive(Debug)]
@@ -44,7 +42,6 @@ impl Operator {
     pub(super) fn new(seed: u64, rng: &mut Rng) -> Self {
         Self {
             wanted: [3, 3, 3, 5, 5, 2, 4][rng.index(7)],
-            identity: None,
             activated: false,
             in_flight: None,
             replacing: None,
@@ -53,6 +50,25 @@ impl Operator {
             refused: BTreeSet::new(),
             noise: Noise::new(seed, "operator", 0),
         }
+    }
+
+    /// It knows nothing of the cluster that comes next.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self {
+            wanted: self.wanted,
+            activated: false,
+            in_flight: None,
+            replacing: None,
+            mistakes: Vec::new(),
+            voters_seen: 0,
+            refused: BTreeSet::new(),
+            noise: self.noise.clone(),
+        };
+    }
+
+    /// It waits for no answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
     }
 }
 
@@ -70,8 +86,12 @@ impl World {
             self.form();
             return;
         }
+        if self.formation.is_lost {
+            return;
+        }
         self.end_quarantined();
         self.end_refused();
+        self.end_hung();
         for place in 0..self.operator.wanted {
             if self.places[place].is_none() && !self.chaos {
                 self.start(place);
@@ -86,36 +106,6 @@ impl World {
         self.observe(&status);
         if self.operator.in_flight.is_none() && !status.configuration.configuration.is_joint() {
             self.next_step(&status);
-        }
-    }
-
-    /// Bootstrap, until all have it; then activate.
-    fn form(&mut self) {
-        let here: Vec<(ServerId, bool)> = self
-            .processes()
-            .map(|(_, process)| (process.server, process.status.cluster.is_none()))
-            .collect();
-        if self.operator.identity.is_none() && here.len() == self.operator.wanted {
-            let cluster = ClusterId(self.operator.noise.at(self.now).bits() | 1);
-            let voters = here.iter().map(|(server, _)| *server).collect();
-            self.operator.identity = Some((cluster, voters));
-        }
-        let Some((cluster, voters)) = self.operator.identity.clone() else {
-            return;
-        };
-        for (server, _) in here.iter().filter(|(_, fresh)| *fresh) {
-            let voters = voters.clone();
-            self.ask(
-                Asker::Operator,
-                *server,
-                Question::Bootstrap { cluster, voters },
-            );
-        }
-        if self.operator.in_flight.is_none()
-            && let Some((_, leader)) = self.leader()
-        {
-            let server = leader.server;
-            self.request_of(server, Question::Activate);
         }
     }
 
@@ -276,7 +266,7 @@ impl World {
         self.request_of(status.server, Question::Change { change, until });
     }
 
-    fn request_of(&mut self, server: ServerId, question: Question) {
+    pub(super) fn request_of(&mut self, server: ServerId, question: Question) {
         let request = self.ask(Asker::Operator, server, question);
         self.operator.in_flight = Some(InFlight {
             request,

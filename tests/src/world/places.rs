@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use kontiki_node::driver::{Counters, Driver, Input, Loss, Status};
 use kontiki_node::host::{Host, Job};
-use kontiki_node::machine::Version;
-use kontiki_raft::{ELECTION_PRIORITY_MAX, Role, ServerId, Term, Time};
+use kontiki_node::machine::{StateMachine, Version};
+use kontiki_raft::{ELECTION_PRIORITY_MAX, Index, Role, ServerId, Term, Time};
 
 use super::coverage::States;
+use super::machines::{Thread, Wires};
 use super::{Event, World};
 use crate::clock::Clock;
 use crate::invariants::Asked;
@@ -36,6 +37,9 @@ pub struct Process {
     pub(super) counted: Counters,
     /// What its machine holds.
     pub(super) memory: Memory,
+    /// Its machine's thread, if that has one of its own.
+    pub(super) thread: Option<Thread>,
+    pub(super) wires: Wires,
     /// What its program runs.
     pub(super) versions: RangeInclusive<Version>,
     /// When its next turn is.
@@ -45,8 +49,28 @@ pub struct Process {
     /// Turns in a row without time going on.
     pub(super) spins: u32,
     pub(super) paused: bool,
+    /// What its clock shows, which stands still together with the process.
+    pub(super) halted_at: Option<Time>,
     /// Those named states that it is in.
     pub(super) states: States,
+}
+
+impl Process {
+    /// Its machine hangs for good.
+    pub(super) fn has_lost_machine(&self) -> bool {
+        self.thread.as_ref().is_some_and(Thread::is_lost)
+    }
+
+    /// Its machine, wherever it is, and how far that has applied; `None` while it is away.
+    pub(super) fn machine(&self) -> Option<(Index, &dyn StateMachine)> {
+        match &self.thread {
+            Some(thread) => {
+                let host = &thread.host;
+                Some((host.status().applied.index, host.machine()))
+            }
+            None => Some((self.status.applied, self.driver.machine()?)),
+        }
+    }
 }
 
 impl World {
@@ -64,7 +88,7 @@ impl World {
         self.tally.add("process: drifting clock");
         let record = Record::default();
         // As a node makes it, seed and all; only the timers and bounds are the run's.
-        let mut config = kontiki_node::Config::default().driver(false);
+        let mut config = kontiki_node::Config::default().driver(self.formation.is_embedded);
         config.raft = kontiki_raft::Config {
             seed: config.raft.seed,
             election_priority: self.draw_priority(&mut rng),
@@ -75,15 +99,26 @@ impl World {
         config.lease_reads = self.lease_reads;
         config.checkpoint = self.checkpoint;
         config.sessions = self.session_bounds;
+        self.limits.bound(&mut config);
         let (memory, versions) = (Memory::default(), self.draw_program(&mut rng));
         let machine = Registers::new(record.clone(), memory.clone(), versions.clone());
         let refusals = match rng.chance(100) {
             true => rng.within(1, 2),
             false => 0,
         };
-        let machine = Box::new(machine.refusing(refusals));
-        let (driver, away) = Driver::new(server, config, machine, clock.local(self.now));
-        assert!(away.is_none(), "the registers live in the driver");
+        let (home, job_max) = self.draw_home(&mut Rng::stream(self.seed, "machine", number));
+        let wires = Wires::default();
+        let machine = machine
+            .refusing(refusals)
+            .living(home)
+            .with_ballast(self.limits.ballast())
+            .sabotaged(wires.sabotage.clone())
+            .telling(wires.ran.clone(), wires.told.clone());
+        let (driver, host) = Driver::new(server, config, Box::new(machine), clock.local(self.now));
+        let thread = host.map(|host| Thread::new(host, job_max));
+        if thread.is_some() {
+            self.tally.add("process: machine on a thread of its own");
+        }
         let status = driver.status();
         let deadline = clock.local(self.now);
         if self.address.values().any(|taken| *taken == place) {
@@ -107,11 +142,14 @@ impl World {
             record,
             counted: Counters::default(),
             memory,
+            thread,
+            wires,
             versions,
             turn_at: None,
             deadline,
             spins: 0,
             paused: false,
+            halted_at: None,
             states: 0,
         });
         self.wake(place);
@@ -180,6 +218,8 @@ impl World {
         };
         process.paused = false;
         self.note(format_args!("resume {server}"));
+        self.wind_up(place);
+        self.release_job(place, server);
         self.wake(place);
     }
 

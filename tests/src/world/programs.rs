@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    fn start_soon(&mut self, place: Place) {
+    pub(super) fn start_soon(&mut self, place: Place) {
         let (low, high) = (Duration::from_millis(10), Duration::from_secs(1));
         self.between(place, low, high, Event::Start(place));
     }
@@ -155,13 +155,18 @@ impl World {
     }
 
     /// Whether those who are left without this server would be a majority that agrees.
-    fn is_one_too_few(&self, server: ServerId) -> bool {
+    pub(super) fn is_one_too_few(&self, server: ServerId) -> bool {
         self.processes().count() >= 3 && self.can_lose(server)
     }
 
     /// Lives, and remembers what it was told.
     pub(super) fn is_sound(&self, server: ServerId) -> bool {
-        self.lives(server) && !self.checker.ledger.rotted.contains(&server)
+        let ledger = &self.checker.ledger;
+        let works =
+            |process: &super::Process| process.server == server && !process.has_lost_machine();
+        self.processes().any(|(_, process)| works(process))
+            && !ledger.rotted.contains(&server)
+            && !ledger.panicked.contains(&server)
     }
 
     /// Ends the processes of quarantined servers, so that they are replaced; and of one whose memory

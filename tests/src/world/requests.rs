@@ -103,11 +103,18 @@ impl World {
             self.answer(id, Err(Refusal::WrongServer(server)));
             return;
         }
+        if let Some(refusal) = self.is_queue_full(place) {
+            self.tally.add("request: refused, the queue is full");
+            self.changes.remove(&id);
+            self.answer(id, Err(refusal));
+            return;
+        }
         self.note(format_args!("{server} is asked {id} {question:?}"));
         if let Question::Change { change, .. } = &question {
             self.tell_versions(place, change);
         }
         let (asked, input) = input(question, id);
+        let asked = self.judged(asked, &input);
         let process = self.process_mut(place, server).expect("it was there");
         process.asked.push((id, asked));
         self.input(place, input);

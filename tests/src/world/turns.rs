@@ -7,7 +7,7 @@ use kontiki_raft::{Message, Role, ServerId};
 
 use super::coverage::states_of;
 use super::{Event, World};
-use crate::invariants::{Turn, Violation};
+use crate::invariants::{Asked, Turn, Violation};
 use crate::network::Place;
 
 /// A driver that wants this many turns at one instant does not wait for anything.
@@ -48,16 +48,17 @@ impl World {
     }
 
     pub(super) fn turn(&mut self, place: Place, server: ServerId) -> Result<(), Violation> {
-        let now = self.now;
+        let (now, queues) = (self.now, self.queues);
         let due = |process: &&mut super::Process| !process.paused && process.turn_at == Some(now);
         let Some(process) = self.process_mut(place, server).filter(due) else {
             return Ok(());
         };
         process.turn_at = None;
         let mut outputs = Vec::new();
-        let inputs = process.inbox.len();
+        let mut taken = process.take_inputs(queues);
+        let inputs = taken.inputs.len();
         let local = process.clock.local(now);
-        let deadline = process.driver.turn(local, &mut process.inbox, &mut outputs);
+        let deadline = process.driver.turn(local, &mut taken.inputs, &mut outputs);
         process.spins = if deadline <= local {
             process.spins + 1
         } else {
@@ -67,7 +68,11 @@ impl World {
         let spins = process.spins;
         let next = process.clock.moment(deadline);
         self.step += 1;
-        self.look(place, inputs, &outputs)?;
+        if taken.is_part {
+            self.tally.add("turn: more inputs than one takes");
+            self.turn_by(place, now + 1);
+        }
+        self.look(place, inputs, &taken.asked, &outputs)?;
         if spins > SPINS_MAX {
             return Err(Violation {
                 invariant: "waits for something",
@@ -86,13 +91,20 @@ impl World {
         &mut self,
         place: Place,
         inputs: usize,
+        asked: &[(u64, Asked)],
         outputs: &[Output<u64>],
     ) -> Result<(), Violation> {
         let process = self.places[place].as_mut().expect("it took the turn");
         let was = process.status.standing;
         process.status = process.driver.status();
-        let applied = std::mem::take(&mut *process.record.lock().expect("nobody panics with it"));
-        let asked = std::mem::take(&mut process.asked);
+        let mut applied =
+            std::mem::take(&mut *process.record.lock().expect("nobody panics with it"));
+        if process.status.quarantine.is_some() {
+            // What a machine did in the call in which it panicked counts for nothing.
+            applied.retain(|write| write.id.index <= process.status.applied);
+        }
+        let wires = &process.wires;
+        let ran = std::mem::take(&mut *wires.ran.lock().expect("nobody panics with it"));
         let votes = std::mem::take(&mut process.votes);
         let acknowledgements = std::mem::take(&mut process.acknowledgements);
         let misaddressed = std::mem::take(&mut process.misaddressed);
@@ -122,12 +134,14 @@ impl World {
             min_majority: self.raft.min_majority,
             driver: &process.driver,
             status,
-            asked: &asked,
+            asked,
             votes: &votes,
             acknowledgements: &acknowledgements,
             misaddressed,
             outputs,
             applied: &applied,
+            machine: process.machine(),
+            ran: &ran,
             before: Default::default(),
             truncated: 0,
             appended: 0..0,
@@ -166,6 +180,7 @@ impl World {
             }
         }
         self.count_states(place, states);
+        self.count_panic(place);
         if has_appended {
             self.spring(place, server);
         }
@@ -183,12 +198,16 @@ impl World {
                     self.send(place, envelope);
                 }
                 Output::Reply(id, result) => self.replied(place, id, result),
-                Output::Standing(_) | Output::Effect(_) | Output::Discard(_) => {}
+                Output::Standing(_) | Output::Discard(_) => {}
+                Output::Effect(effect) => {
+                    self.tally.add("effect: run");
+                    effect().expect("an effect of the registers succeeds");
+                }
                 Output::Away(host, job) => {
                     let event = Event::Back(place, server, host, job);
                     self.between(place, Duration::ZERO, Duration::from_millis(300), event);
                 }
-                Output::Job(_) => unreachable!("the registers live in the driver"),
+                Output::Job(job) => self.give_job(place, job),
             }
         }
         self.keep_connected(server, place);

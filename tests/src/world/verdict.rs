@@ -74,6 +74,9 @@ impl World {
                 ));
             }
         }
+        if let Some(why) = self.untold_role() {
+            return Some(why);
+        }
         let waiting = self.unanswered_since(self.now.saturating_sub(ANSWER_WITHIN));
         if waiting > 0 {
             let open = self.checker.ledger.open.iter().next();
@@ -82,6 +85,19 @@ impl World {
             ));
         }
         None
+    }
+
+    /// A machine that was not told the role of its server, if there is one.
+    fn untold_role(&self) -> Option<String> {
+        self.processes().find_map(|(_, process)| {
+            let role = process.status.standing.role;
+            let told = process.wires.told.lock().expect("nobody panics with it");
+            let told = told.last().copied();
+            (told != Some(role)).then(|| {
+                let server = process.server;
+                format!("{server} is {role:?}, and its machine was told {told:?}")
+            })
+        })
     }
 
     /// Clients stop asking.
