@@ -215,6 +215,7 @@ impl Fault {
                 "cluster: crash before it is activated",
                 "cluster: bootstrapped by its servers",
                 "cluster: identity drawn anew",
+                "session: of another cluster",
             ],
             Rot => &["fault: memory changed", "server: quarantined and replaced"],
         }

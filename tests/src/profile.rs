@@ -29,6 +29,8 @@ pub struct Profile {
     pub pace_max: Duration,
     /// At the end more voters are killed than the cluster can lose; what is left must freeze.
     pub total_loss: bool,
+    /// Every run has a limit of memory that is soon reached, and machines on threads of their own.
+    pub are_limits_small: bool,
 }
 
 use Fault::*;
@@ -117,6 +119,18 @@ const ELECTIONS: &[(Fault, u64)] = &[
     (Storm, 5),
 ];
 
+const SECOND_CLUSTER: &[(Fault, u64)] = &[
+    (StartEmpty, 8),
+    (Crash, 30),
+    (IsolateLeader, 10),
+    (Transfer, 5),
+    (Storm, 10),
+    (Pause, 10),
+    (Reset, 5),
+    (Scale, 5),
+    (HangMachine, 5),
+];
+
 const MACHINES: &[(Fault, u64)] = &[
     (SlowMachine, 25),
     (HangMachine, 30),
@@ -153,6 +167,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(100),
         pace_max: Duration::from_millis(1500),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "churn",
@@ -161,6 +176,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(300),
         pace_max: Duration::from_millis(1500),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "network",
@@ -169,6 +185,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(100),
         pace_max: Duration::from_millis(1000),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "versions",
@@ -177,6 +194,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(300),
         pace_max: Duration::from_millis(2000),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "elections",
@@ -185,6 +203,16 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(20),
         pace_max: Duration::from_millis(600),
         total_loss: false,
+        are_limits_small: false,
+    },
+    Profile {
+        name: "second-cluster",
+        about: "a quorum is lost again and again, and clients meet an empty cluster",
+        faults: SECOND_CLUSTER,
+        pace_min: Duration::from_millis(100),
+        pace_max: Duration::from_millis(800),
+        total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "machines",
@@ -193,6 +221,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(200),
         pace_max: Duration::from_millis(1500),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "clocks",
@@ -201,6 +230,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(100),
         pace_max: Duration::from_millis(1200),
         total_loss: false,
+        are_limits_small: false,
     },
     Profile {
         name: "total-loss",
@@ -209,6 +239,7 @@ pub const PROFILES: &[Profile] = &[
         pace_min: Duration::from_millis(100),
         pace_max: Duration::from_millis(1500),
         total_loss: true,
+        are_limits_small: false,
     },
 ];
 

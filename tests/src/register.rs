@@ -71,7 +71,7 @@ pub struct Registers {
     /// It has just refused one, and is given back what it had.
     has_refused: bool,
     place: Place,
-    /// Bytes that the state takes beside its registers, as the machine says.
+    /// Bytes of the state beside its registers, which never change.
     ballast: usize,
     sabotage: Sabotage,
     ran: Ran,
@@ -105,7 +105,7 @@ impl Registers {
         Self { place, ..self }
     }
 
-    /// They say that their state takes so many bytes more than it does.
+    /// Their state, and every snapshot of it, takes so many bytes beside the registers.
     pub fn with_ballast(self, ballast: usize) -> Self {
         Self { ballast, ..self }
     }
@@ -214,8 +214,12 @@ impl StateMachine for Registers {
         self.sabotage.strike(Call::Snapshot);
         let values = self.values.lock().expect("nobody panics with it");
         let pairs = values.iter();
-        let bytes = pairs.flat_map(|(key, value)| write(*key, *value, 0));
-        Box::new(BytesView::new(bytes.collect()))
+        let mut bytes: Vec<u8> = pairs
+            .flat_map(|(key, value)| write(*key, *value, 0))
+            .collect();
+        // After the registers, whose number it does not change.
+        bytes.resize(bytes.len() + self.ballast, 0);
+        Box::new(BytesView::new(bytes))
     }
 
     fn restore(&mut self, _: Version, reader: &mut dyn Read) -> Result<(), RestoreError> {
@@ -228,7 +232,9 @@ impl StateMachine for Registers {
             self.values.lock().expect("nobody panics with it").clear();
             return Err(RestoreError("out of sorts".into()));
         }
-        let pairs = bytes
+        let registers = bytes.len().checked_sub(self.ballast);
+        let registers = registers.ok_or_else(|| RestoreError("cut short".into()))?;
+        let pairs = bytes[..registers]
             .chunks(9)
             .map(|pair| parse(pair).filter(|_| pair.len() == 9));
         let restored = pairs.collect::<Option<_>>();

@@ -146,7 +146,9 @@ fn phases(world: &mut World, until: Option<u64>, ended: &mut Option<u64>) -> Res
     reach(world, PROGRESS_WITHIN, "progress after healing", |world| {
         let written = world.tally.count("write: acknowledged") - before;
         let why = world.unsettled();
-        why.or_else(|| (written < PROGRESS_WRITES).then(|| format!("{written} writes")))
+        why.or_else(|| {
+            (written < PROGRESS_WRITES).then(|| format!("{written} writes, {}", world.held()))
+        })
     })?;
     world.dismiss_clients();
     reach(

@@ -38,10 +38,11 @@ impl Invariant for Administration {
                     Ok(Answer::Changed(answer)) => {
                         self.changed(change, *until, answer, turn, ledger)?;
                     }
-                    Err(refusal) if *refusal != Refusal::OutcomeUnknown => {
+                    Err(Refusal::OutcomeUnknown | Refusal::ChangeUnfinished(_)) => {}
+                    Err(_) => {
                         self.possible.remove(&id);
                     }
-                    _ => {}
+                    Ok(_) => {} // judged by `answered once`
                 },
                 Some(Asked::Transfer { .. }) => transferred(result, turn, ledger)?,
                 _ => {}
@@ -184,6 +185,8 @@ fn transferred(
             let leads = ledger.leaders.get(term);
             match leader {
                 Some(leader) if leads == Some(leader) => Ok(()),
+                // It was to be the leader itself, which has lost its quorum meanwhile.
+                None if leads == Some(&turn.server) => Ok(()),
                 _ => Err(format!(
                     "a transfer was answered: {leader:?} leads term {}, and {leads:?} does",
                     term.0

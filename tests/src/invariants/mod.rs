@@ -31,9 +31,9 @@ mod replicated_time;
 mod restored_state;
 mod session_life;
 mod single_vote;
-mod state_limit;
 mod state_machine_safety;
 mod transfers;
+pub mod waiters;
 mod zones;
 
 use std::fmt;
@@ -91,7 +91,7 @@ impl Default for Checker {
                 Box::<state_machine_safety::StateMachineSafety>::default(),
                 Box::<restored_state::RestoredState>::default(),
                 Box::<quarantine::OnlyTheGuilty>::default(),
-                Box::<state_limit::StateLimit>::default(),
+                Box::<waiters::Waiters>::default(),
                 Box::<effects::EffectsOnce>::default(),
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),

@@ -34,9 +34,10 @@ pub(super) struct Machines {
 }
 
 impl Machines {
-    pub(super) fn new(rng: &mut Rng) -> Self {
+    pub(super) fn new(are_all: bool, rng: &mut Rng) -> Self {
+        let threads = [0, 300, 600, 1000][rng.index(4)];
         Self {
-            threads: [0, 300, 600, 1000][rng.index(4)],
+            threads: if are_all { 1000 } else { threads },
             job_max: [5_000, 50_000, 2_000_000][rng.index(3)],
         }
     }

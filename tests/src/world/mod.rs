@@ -191,7 +191,7 @@ impl World {
         let mut rng = Rng::stream(seed, "settings", 0);
         let network = Network::new(noise, weather(&mut rng), rng.chance(500));
         let mut raft = raft_config(&mut rng);
-        let snapshots = snapshot_settings(&mut rng);
+        let mut snapshots = snapshot_settings(&mut rng);
         let pending_writes_max = match rng.chance(150) {
             true => rng.within(1, 3) as usize,
             false => {
@@ -202,8 +202,10 @@ impl World {
         };
         let lease_reads = rng.chance(700);
         let mut session_bounds = sessions::bounds(&mut rng);
-        let limits = StateLimits::new(&mut Rng::stream(seed, "limits", 0));
+        let mut limited = Rng::stream(seed, "limits", 0);
+        let limits = StateLimits::new(profile.are_limits_small, &mut limited);
         limits.lower(&mut raft, &mut session_bounds);
+        limits.widen(&mut snapshots, &mut limited);
         let operator = Operator::new(noise, &mut rng);
         let programs = Programs::new(&mut rng);
         let checkpoint = programs::checkpoints(&mut rng);
@@ -244,7 +246,10 @@ impl World {
             limits,
             queues: Queues::new(&mut Rng::stream(seed, "queues", 0)),
             clocks: Clocks::new(&mut Rng::stream(seed, "clocks", 0)),
-            machines: Machines::new(&mut Rng::stream(seed, "machines", 0)),
+            machines: Machines::new(
+                profile.are_limits_small,
+                &mut Rng::stream(seed, "machines", 0),
+            ),
             checkpoint,
             formation: Formation::new(&mut Rng::stream(seed, "formation", 0)),
             invariants: Vec::new,

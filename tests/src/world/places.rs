@@ -13,6 +13,7 @@ use super::machines::{Thread, Wires};
 use super::{Event, World};
 use crate::clock::Clock;
 use crate::invariants::Asked;
+use crate::invariants::waiters::CHANGE_WAIT_MAX;
 use crate::network::Place;
 use crate::register::{Memory, Record, Registers};
 use crate::rng::Rng;
@@ -99,6 +100,7 @@ impl World {
         config.lease_reads = self.lease_reads;
         config.checkpoint = self.checkpoint;
         config.sessions = self.session_bounds;
+        config.change_wait_max = CHANGE_WAIT_MAX;
         self.limits.bound(&mut config);
         let (memory, versions) = (Memory::default(), self.draw_program(&mut rng));
         let machine = Registers::new(record.clone(), memory.clone(), versions.clone());

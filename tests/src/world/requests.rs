@@ -113,11 +113,30 @@ impl World {
         if let Question::Change { change, .. } = &question {
             self.tell_versions(place, change);
         }
-        let (asked, input) = input(question, id);
+        let is_foreign = self.is_of_another_cluster(place, &question);
+        let (mut asked, input) = input(question, id);
+        if is_foreign && let Asked::Write { stamp, .. } = &mut asked {
+            // What it says of a session is about another: it is as one without, and must be refused.
+            *stamp = None;
+            self.tally.add("session: asked in another cluster");
+        }
         let asked = self.judged(asked, &input);
         let process = self.process_mut(place, server).expect("it was there");
         process.asked.push((id, asked));
         self.input(place, input);
+    }
+
+    /// A write in a session of another cluster than that of the server which is asked.
+    fn is_of_another_cluster(&self, place: Place, question: &Question) -> bool {
+        let process = self.places[place].as_ref();
+        let mine = process.and_then(|process| process.status.cluster);
+        match question {
+            Question::Write {
+                stamp: Some((theirs, _)),
+                ..
+            } => mine.is_some_and(|mine| mine != *theirs),
+            _ => false,
+        }
     }
 
     /// A server answered: the answer travels back, or gets lost.

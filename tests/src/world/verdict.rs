@@ -100,6 +100,13 @@ impl World {
         })
     }
 
+    /// What the leader holds, and how much it may.
+    pub fn held(&self) -> String {
+        let leader = self.leader().map(|(_, leader)| &leader.status);
+        let held = leader.map(|status| (status.state_bytes.parts(), status.state_bytes_max));
+        format!("the leader holds {held:?}")
+    }
+
     /// Clients stop asking.
     pub fn dismiss_clients(&mut self) {
         self.clients_work = false;
