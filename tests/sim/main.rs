@@ -157,10 +157,10 @@ fn a_script_that_no_longer_replays_says_so() {
         invariant: "nothing is cut off".into(),
     });
     assert_eq!(judge(&script.to_string()), Ok(()));
-    // Activation has not come yet, so a crash at the very beginning is not possible.
+    // Activation has not come yet, so another size cannot be wanted at the very beginning.
     let mut early = script.stimuli[0];
     early.at = 1_000;
-    early.deed = Deed::Fault(Fault::Crash);
+    early.deed = Deed::Fault(Fault::Scale);
     script.stimuli.insert(0, early);
     let why = judge(&script.to_string()).expect_err("a line does nothing");
     assert!(why.contains("no longer replays"), "{why}");
