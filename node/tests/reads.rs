@@ -127,10 +127,9 @@ async fn a_bounded_read_is_answered_by_who_is_fresh_enough_and_refused_with_both
     let (nodes, leader) = cluster_with(3, &timers).await;
     put(&nodes[leader], "v").await;
     for node in &nodes {
-        let answer = eventually("fresh enough for a minute", async || {
-            ask(node, get(Consistency::Bounded, 60_000, false))
-                .await
-                .ok()
+        let answer = eventually("fresh enough for a minute, with the value", async || {
+            let answer = ask(node, get(Consistency::Bounded, 60_000, false)).await;
+            answer.ok().filter(|answer| value(answer) == b"v")
         })
         .await;
         assert!(answer.revision <= 1);
