@@ -145,6 +145,16 @@ const MACHINES: &[(Fault, u64)] = &[
     (Rot, 4),
 ];
 
+const LIMITS: &[(Fault, u64)] = &[
+    (HangMachine, 40),
+    (SlowMachine, 10),
+    (Crash, 20),
+    (Transfer, 5),
+    (IsolateLeader, 5),
+    (Observe, 10),
+    (Scale, 5),
+];
+
 const CLOCKS: &[(Fault, u64)] = &[
     (Halt, 40),
     (StepClock, 12),
@@ -222,6 +232,15 @@ pub const PROFILES: &[Profile] = &[
         pace_max: Duration::from_millis(1500),
         total_loss: false,
         are_limits_small: false,
+    },
+    Profile {
+        name: "limits",
+        about: "memory is short, and machines hang",
+        faults: LIMITS,
+        pace_min: Duration::from_millis(200),
+        pace_max: Duration::from_millis(2500),
+        total_loss: false,
+        are_limits_small: true,
     },
     Profile {
         name: "clocks",

@@ -21,6 +21,7 @@ mod leader_completeness;
 mod leadership;
 mod ledger;
 mod linearizable;
+mod log_kept;
 mod log_matching;
 mod monotonic;
 mod promises;
@@ -31,6 +32,7 @@ mod replicated_time;
 mod restored_state;
 mod session_life;
 mod single_vote;
+mod state_limit;
 mod state_machine_safety;
 mod transfers;
 pub mod waiters;
@@ -92,6 +94,8 @@ impl Default for Checker {
                 Box::<restored_state::RestoredState>::default(),
                 Box::<quarantine::OnlyTheGuilty>::default(),
                 Box::<waiters::Waiters>::default(),
+                Box::<log_kept::LogKept>::default(),
+                Box::<state_limit::StateLimit>::default(),
                 Box::<effects::EffectsOnce>::default(),
                 Box::<leader_completeness::LeaderCompleteness>::default(),
                 Box::<configuration_safety::ConfigurationSafety>::default(),

@@ -203,6 +203,9 @@ impl World {
         let lease_reads = rng.chance(700);
         let mut session_bounds = sessions::bounds(&mut rng);
         let mut limited = Rng::stream(seed, "limits", 0);
+        let mut refills = Rng::stream(seed, "refills", 0);
+        raft.snapshot_stall_max = Duration::from_millis(refills.within(1000, 4000));
+        raft.snapshot_restore_max = Duration::from_millis(refills.within(2000, 15_000));
         let limits = StateLimits::new(profile.are_limits_small, &mut limited);
         limits.lower(&mut raft, &mut session_bounds);
         limits.widen(&mut snapshots, &mut limited);
