@@ -74,6 +74,9 @@ impl World {
                 ));
             }
         }
+        if let Some(why) = self.forgotten_snapshot() {
+            return Some(why);
+        }
         if let Some(why) = self.untold_role() {
             return Some(why);
         }
@@ -85,6 +88,16 @@ impl World {
             ));
         }
         None
+    }
+
+    /// What was received of a snapshot that was given up, if some server still holds it.
+    fn forgotten_snapshot(&self) -> Option<String> {
+        self.processes().find_map(|(_, process)| {
+            let (server, bytes) = (process.server, process.status.receiving?);
+            Some(format!(
+                "{server} holds {bytes} bytes of a snapshot that nobody sends"
+            ))
+        })
     }
 
     /// A machine that was not told the role of its server, if there is one.
