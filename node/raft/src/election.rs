@@ -83,7 +83,9 @@ impl Raft {
     /// does not disturb the others when it comes back.
     pub(crate) fn pre_campaign(&mut self, now: Time) {
         let is_urgent = match &self.state {
-            State::Follower(follower) => follower.is_suspicious,
+            // In the term of the bootstrap nobody has ever led. A first round may find the others not yet
+            // bootstrapped or not yet connected.
+            State::Follower(follower) => follower.is_suspicious || self.term <= Term(1),
             State::PreCandidate(candidacy) => candidacy.is_urgent,
             // An election was under way, and nobody won it.
             State::Candidate(_) => true,
