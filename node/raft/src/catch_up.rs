@@ -15,6 +15,8 @@ pub(crate) struct CatchUp {
     rounds: u32,
     /// When the first round of this attempt began.
     since: Time,
+    /// It has stalled since it was last ready: those that join with it do not wait for it any more.
+    has_stalled: bool,
     pub(crate) state: CatchUpState,
 }
 
@@ -34,7 +36,25 @@ impl CatchUp {
             target,
             rounds: 0,
             since: now,
+            has_stalled: false,
             state: CatchUpState::Running,
+        }
+    }
+
+    /// Another attempt of a learner that stalled.
+    fn again(now: Time, target: Index) -> Self {
+        Self {
+            has_stalled: true,
+            ..Self::new(now, target)
+        }
+    }
+
+    /// Whether those that join with it wait for it: until it stalls for the first time. Of two that stall
+    /// again and again, one would otherwise always be in an attempt while the other pauses.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        match self.state {
+            CatchUpState::Running => !self.has_stalled,
+            CatchUpState::Ready | CatchUpState::Stalled(_) => false,
         }
     }
 
@@ -54,14 +74,14 @@ impl CatchUp {
             self.rounds = self.rounds.saturating_add(1);
             if self.rounds < limits.rounds_max {
                 let rounds = self.rounds;
-                *self = Self::new(now, last);
+                *self = Self::again(now, last);
                 self.rounds = rounds;
             }
             return;
         }
         if now.since(self.began) < limits.round_max {
             self.state = CatchUpState::Ready;
-            (self.rounds, self.since) = (0, now);
+            (self.rounds, self.since, self.has_stalled) = (0, now, false);
         } else {
             self.state = CatchUpState::Running;
             self.rounds += 1;
@@ -86,7 +106,7 @@ impl CatchUp {
     ) {
         if let CatchUpState::Stalled(until) = self.state {
             if now >= until {
-                *self = Self::new(now, last);
+                *self = Self::again(now, last);
             }
             return;
         }

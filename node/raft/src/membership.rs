@@ -256,11 +256,9 @@ impl Raft {
                         .is_some_and(|heard| now.since(heard) < timeout)
             })
         };
-        let is_stalled = |server: &ServerId| {
-            leader
-                .progress
-                .get(server)
-                .is_some_and(|progress| progress.is_stalled())
+        let is_waited_for = |server: &ServerId| {
+            let progress = leader.progress.get(server);
+            progress.is_none_or(|progress| progress.is_waited_for())
         };
         let mut target = configuration.clone();
         let replacement =
@@ -283,7 +281,7 @@ impl Raft {
         if ready.is_empty()
             || !joining
                 .iter()
-                .all(|server| is_ready(server) || is_stalled(server))
+                .all(|server| is_ready(server) || !is_waited_for(server))
         {
             return None;
         }
@@ -330,6 +328,13 @@ impl Progress {
             }
             Some(Purpose::Stay) | None => self.catch_up = None,
         }
+    }
+
+    /// Whether those that join with it wait for it. One that was ready and is not heard any more is waited
+    /// for until it stalls.
+    fn is_waited_for(&self) -> bool {
+        self.catch_up
+            .is_some_and(|catch_up| catch_up.is_waited_for() || self.is_caught_up())
     }
 
     fn is_caught_up(&self) -> bool {

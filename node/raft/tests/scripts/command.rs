@@ -189,6 +189,7 @@ fn set(config: &mut Config, name: &str, value: usize) {
         "election_priority" => config.election_priority = value as u8,
         "uncommitted_bytes_max" => config.uncommitted_bytes_max = value,
         "inherited_bytes_max" => config.inherited_bytes_max = value,
+        "catch_up_rounds_max" => config.catch_up_rounds_max = value as u32,
         "log_tail_bytes" => config.log_tail_bytes = value,
         "log_kept_bytes_max" => config.log_kept_bytes_max = value,
         "inflight_bytes_max" => config.inflight_bytes_max = value,
