@@ -258,9 +258,14 @@ impl<R> Requests<R> {
         for transfer in std::mem::take(&mut self.transfers) {
             let leads = standing.role == Role::Leader;
             let is_over = leads && !transferring;
-            if standing.leader.is_some_and(|leader| leader != me)
-                || (is_over && transfer.target == Some(me))
-            {
+            if standing.leader.is_some_and(|leader| leader != me) {
+                answered.push((transfer.reply, Ok(Answer::Transferred(standing))));
+            } else if is_over && transfer.target == Some(me) {
+                // It leads, also if it lost the connections of its quorum in this very turn.
+                let standing = Standing {
+                    leader: Some(me),
+                    ..standing
+                };
                 answered.push((transfer.reply, Ok(Answer::Transferred(standing))));
             } else if is_over || now >= transfer.deadline {
                 answered.push((transfer.reply, Err(Refusal::TransferFailed)));
@@ -277,6 +282,25 @@ mod tests {
     use kontiki_raft::Term;
 
     use super::*;
+
+    /// The connections of its quorum may be lost in the turn in which it was asked.
+    #[test]
+    fn a_transfer_to_the_leader_itself_names_it_whether_or_not_it_serves() {
+        let me = ServerId(1);
+        let mut requests = Requests::<u8>::new(16, Duration::from_secs(1));
+        requests.wait_for_transfer(Some(me), Time(100), 7);
+        let standing = Standing {
+            role: Role::Leader,
+            term: Term(3),
+            leader: None,
+        };
+        let answered = requests.take_answered_transfers(Time(1), me, standing, false);
+        let named = Standing {
+            leader: Some(me),
+            ..standing
+        };
+        assert_eq!(answered, [(7, Ok(Answer::Transferred(named)))]);
+    }
 
     #[test]
     fn writes_are_taken_by_place_whatever_the_order_in_which_they_came() {
