@@ -122,6 +122,7 @@ pub(crate) fn is_retryable(reason: &str) -> bool {
             | reason::NOT_ACTIVATED
             | reason::NOT_A_MEMBER
             | reason::NO_COMMIT
+            | reason::NO_QUORUM_AFTERWARDS
             | reason::TOO_STALE
             | local_reason::UNREACHABLE
             | local_reason::NO_ANSWER
