@@ -13,6 +13,14 @@ const SEEDS_ASSERTED: u64 = 200;
 const SEEDS_COUNTED: u64 = 1000;
 /// See [`SEEDS_COUNTED`].
 const COUNTED_MIN: u64 = 100;
+/// What happens more seldom than that, and how often at least in as many seeds.
+const COUNTED_MIN_RARE: &[(&str, u64)] = &[
+    // A restore begins while an earlier batch waits in the queue of a slow machine; the profile `machines`
+    // is about this.
+    ("machine: restore behind batches", 4),
+    // Only while no voter that has yet to say its digest can decide.
+    ("state: leader, refuses writes: servers differ", 12),
+];
 
 /// A mixture of faults.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -262,6 +270,12 @@ pub const PROFILES: &[Profile] = &[
     },
 ];
 
+/// How often what has this name happens at least in [`SEEDS_COUNTED`] seeds of the default profile.
+fn counted_min(name: &str) -> u64 {
+    let rare = COUNTED_MIN_RARE.iter().find(|(rare, _)| *rare == name);
+    rare.map_or(COUNTED_MIN, |(_, min)| *min)
+}
+
 impl Profile {
     /// The profile of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -314,7 +328,8 @@ impl Profile {
             thousands if self.is_default() => {
                 let states = STATES.iter().map(|state| state.name);
                 let all = required.chain(states);
-                all.map(|name| (name, thousands * COUNTED_MIN)).collect()
+                all.map(|name| (name, thousands * counted_min(name)))
+                    .collect()
             }
             _ => required.map(|name| (name, 1)).collect(),
         }
