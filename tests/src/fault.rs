@@ -192,7 +192,7 @@ impl Fault {
                 "change: refused, unsupported version",
                 "learner: held back, lacks the version",
             ],
-            SlowMachine => &["fault: slow machine", "machine: restore behind batches"],
+            SlowMachine => &["fault: slow machine"],
             HangMachine => &["fault: machine hangs", "machine: hangs at the leader"],
             LoseMachine => &[
                 "fault: machine hangs for good",
