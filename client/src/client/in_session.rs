@@ -111,9 +111,9 @@ impl Client {
         self.sessions.as_ref()?.clusters().last()
     }
 
-    /// A place for one write in the session, for [`WriteStream::submit_in`]: submitted again in the
-    /// same place, on this stream or another, it is applied once. `None` if this client goes without
-    /// sessions.
+    /// A place for one write in the session, for
+    /// [`WriteStream::submit_in`](crate::WriteStream::submit_in): submitted again in the same place, on
+    /// this stream or another, it is applied once. `None` if this client goes without sessions.
     ///
     /// # Errors
     /// [`Error::Failed`] if no session can be opened, or its window stays full.
