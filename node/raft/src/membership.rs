@@ -154,8 +154,8 @@ impl Raft {
     }
 
     /// Refuses unless the servers that can store entries now are a quorum of the voters of `target`: those
-    /// that are heard, and whose appends are acknowledged (which they are not while a server is refilled, or
-    /// has stopped storing).
+    /// that are heard, whose appends are acknowledged (which they are not while a server is refilled, or
+    /// has stopped storing), and that have not retired (a retired one stops storing at a bound of its log).
     /// Without one the joint configuration would be in force and could not be committed, and this
     /// leader would step down; with one more server lost nobody could ever lead again.
     fn check_commits(&self, now: Time, target: &Configuration) -> Result<(), Refused> {
@@ -168,6 +168,7 @@ impl Raft {
                 || leader.progress.get(&server).is_some_and(|progress| {
                     progress.reachable
                         && progress.flow == Flow::Replicate
+                        && !progress.eligibility.is_some_and(|it| it.is_retired)
                         && progress
                             .heard
                             .is_some_and(|heard| now.since(heard) < timeout)
