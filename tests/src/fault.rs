@@ -59,9 +59,11 @@ pub enum Fault {
     SlowMachine,
     /// A machine on a thread of its own does nothing for a while.
     HangMachine,
-    /// A machine on a thread of its own never does anything again.
+    /// A machine on a thread of its own never does anything again. In no profile yet: the model of the
+    /// operator counts such a server for the margin.
     LoseMachine,
-    /// A machine panics.
+    /// A machine panics. In no profile yet: it strikes some time after it was armed, when the cluster may
+    /// not be able to lose the server any more.
     PanicMachine,
     /// A quorum of memories is lost, and an empty cluster starts in the same places.
     StartEmpty,

@@ -72,7 +72,6 @@ const ALL: &[(Fault, u64)] = &[
     (Rot, 16),
     (SlowMachine, 12),
     (HangMachine, 12),
-    (PanicMachine, 8),
 ];
 
 const CHURN: &[(Fault, u64)] = &[
@@ -142,7 +141,6 @@ const SECOND_CLUSTER: &[(Fault, u64)] = &[
 const MACHINES: &[(Fault, u64)] = &[
     (SlowMachine, 25),
     (HangMachine, 30),
-    (PanicMachine, 20),
     (Crash, 10),
     (CrashLeader, 5),
     (Transfer, 10),
