@@ -11,8 +11,8 @@
 //!   dies takes its memory with it, and what starts in its place is a new incarnation. Connections
 //!   that break and are dialled anew; clocks that drift, now at this rate and now at that; processes
 //!   that stand still, some for many election timeouts;
-//! * machines on the node thread and on threads of their own, which take their time, are slow, hang and
-//!   panic; queues in front of turns that are full; limits of memory that are reached;
+//! * machines on the node thread and on threads of their own, which take their time, are slow and hang;
+//!   queues in front of turns that are full; limits of memory that are reached;
 //! * clusters that are bootstrapped by the operator or by their servers, with crashes in between, and that
 //!   are lost and followed by empty ones in the same places, while clients go on with their sessions;
 //! * clients that write unique values, half of them in sessions, and read; an operator that bootstraps,

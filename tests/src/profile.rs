@@ -232,7 +232,7 @@ pub const PROFILES: &[Profile] = &[
     },
     Profile {
         name: MACHINES_NAME,
-        about: "machines are slow, hang and panic",
+        about: "machines are slow and hang",
         faults: MACHINES,
         pace_min: Duration::from_millis(200),
         pace_max: Duration::from_millis(1500),
